@@ -12,7 +12,7 @@ import msgspec
 from api.reporting.analytics.buckets import Bucket, Width, buckets_of, segments_of
 from api.reporting.analytics.cache import Cache
 from api.reporting.analytics.metrics import METRICS, Metric
-from api.reporting.analytics.models import Analytics, Figure, Group
+from api.reporting.analytics.models import Analytics, FactorsUsed, Figure, Group
 from api.reporting.analytics.store import AnalyticsStore, SeriesCursor
 from api.reporting.rollups.facets import Facet
 from kit.clock import Clock
@@ -21,6 +21,7 @@ from kit.web.errors import NotFound
 from kit.web.paging import decode_cursor, encode_cursor, from_micros, to_micros
 
 TOTAL: Final = "total"
+NAMED_MAX: Final = 3  # versions of factors in the text of a source
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,7 @@ class AnalyticsService:
             await self._cache.put(key, msgspec.msgpack.encode(page))
         description = description_of(metric)
         if factors:
-            named = "; ".join(f"version {one.version}: {one.source}" for one in factors)
-            description["source"] += f" ({named}; fallback: {factors[-1].fallback_name})"
+            description["source"] += f" ({_named(factors)})"
         return Analytics(
             **description,
             by=query.by,
@@ -127,6 +127,14 @@ def description_of(metric: Metric) -> dict[str, str]:
         "source": metric.source,
         "grouped_by": metric.grouped_by,
     }
+
+
+def _named(factors: Sequence[FactorsUsed]) -> str:
+    """The newest few: `factors` of the answer has all of them."""
+    newest = factors[: -NAMED_MAX - 1 : -1]
+    named = [f"version {one.version}: {one.source}; fallback: {one.fallback_name}" for one in newest]
+    more = len(factors) - len(newest)
+    return "; ".join([*named, f"and {more} older versions"] if more else named)
 
 
 def _key_of(query: AnalyticsQuery, version: str) -> str:

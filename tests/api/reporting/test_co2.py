@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.reporting.analytics.service import AnalyticsQuery
 from api.reporting.co2 import examples
 from api.reporting.co2.factors import UNKNOWN, Factors, co2e_mg
 from api.reporting.co2.models import FactorTable, FactorVersions, NewFactors
@@ -131,6 +132,19 @@ async def test_factors_of_another_year_change_nothing(database_url: str) -> None
         await _publish(own, from_year=2027)
         await own.compute()
         assert await _found(own, month) == _expected(month, own)
+
+
+async def test_the_source_names_the_newest_versions_and_says_how_many_more_there_are(database_url: str) -> None:
+    async with reporting(database_url) as own:
+        month = await own.play(11)
+        for version in range(2, 7):
+            await _publish(own, source=f"edition {version}")
+        own.writer.execute("INSERT INTO reporting.co2_used SELECT %s, n, 1 FROM generate_series(2, 6) AS n", (START,))
+        query = AnalyticsQuery("co2", month.start, own.clock.now(), "day", "UTC", None, (), 10, None)
+        page, _ = await own.service.analytics.figures(query)
+        assert [one.version for one in page.factors or ()] == [1, 2, 3, 4, 5, 6]
+        assert "(version 6: edition 6; fallback: a guess; version 5:" in page.source
+        assert page.source.endswith("version 4: edition 4; fallback: a guess; and 3 older versions)")
 
 
 async def test_what_is_published_needs_no_windows(database_url: str) -> None:
