@@ -40,11 +40,11 @@ from kit.instants import floor_to
 from kit.live.view import LiveView
 from kit.web.errors import BadQuery, NotFound
 from kit.web.paging import decode_cursor, encode_cursor
-from schemas.reading import SILENT, STATUS_INTERVAL_LABELS, Status
+from schemas.reading import MAIN_METER, SILENT, STATUS_INTERVAL_LABELS, Status
 
 LIVE_TOPIC: Final = "telemetry"  # key "STATION/connector"
 LEDGER_TOPIC: Final = "ledger"
-_MAIN_METER: Final = "/0"  # how the live view's keys of connector 0 end
+_MAIN_METER: Final = f"/{MAIN_METER}"  # how the live view's keys of it end
 _DEFAULT_SPAN: Final = timedelta(hours=1)
 _DEFAULT_STATUS_SPAN: Final = timedelta(days=7)
 # A page reads all intervals of the time: a connector's ~100 a day of 10 connectors are 92,000, 0.3 s.

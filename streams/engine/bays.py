@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import msgspec
 import numpy as np
 
-from schemas.reading import OCCUPIED, STATION_CONNECTOR_ID
+from schemas.reading import MAIN_METER, OCCUPIED
 from streams.effects import BayChanged, BayEffects, BayInterval
 from streams.engine.batch import Batch
 from streams.engine.readings import StepReadings
@@ -58,7 +58,7 @@ def event_in(extra: str | None) -> Event | None:
 
 def measure_nothing(state: PartitionState, slot: I64, columns: Mapping[str, I64]) -> Bools:
     """(rows,) whether they are of their stations, connector 0, and have nothing in the columns of MEASURED."""
-    nothing: Bools = state.connector_index.connector_id[slot] == STATION_CONNECTOR_ID
+    nothing: Bools = state.connector_index.connector_id[slot] == MAIN_METER
     for name, empty in MEASURED.items():
         nothing &= columns[name] == empty
     return nothing
