@@ -74,6 +74,8 @@ def test_operations_are_sums_and_quotients_of_sums_and_the_largest_of_peaks(
         assert values["sessions"] == first
         assert values["peak_power_kw"] == max(row[2] for row in own) // 1_000
         assert values["occupied_pct"] == (first * 100_000 // second if second else None)
+        assert values["co2e_kg"] == first // 1_000  # mg, in g
+        assert values["repair_min_mean"] == (first // (60 * second) if second else None)  # ms, in milliminutes
         assert values["session_s_mean"] == (first // second if second else None)
 
 
