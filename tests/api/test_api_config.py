@@ -155,7 +155,7 @@ async def test_every_setting_is_shown_with_its_bounds_its_owner_and_where_it_is_
     assert {one["source"] for one in shown["settings"]} == {"default"}
     assert await config.ask("GET", f"/{SETTLE}", 200) == by_name[SETTLE]
     flags = await config.ask("GET", "/flags", 200)
-    assert [one["name"] for one in flags["settings"]] == [DEMAND]
+    assert [one["name"] for one in flags["settings"]] == [DEMAND, "sessions.remote_start"]
 
 
 async def test_what_is_set_is_in_force_and_recorded_with_before_and_after(config: Config) -> None:
