@@ -62,7 +62,10 @@ def invoices(draw: st.DrawFn) -> CreditedInvoice:
 
 def credited(before: CreditedInvoice, part: Any) -> CreditedInvoice:
     """The invoice after one more credit note."""
-    note = make_credit_note(uuid4(), Number(2026, 2, NOW), before.invoice, part[0], "", paid=False)
+    margin_micros = before.demand_margin_of(part[0])
+    note = make_credit_note(
+        uuid4(), Number(2026, 2, NOW), before.invoice, part[0], "", paid=False, demand_margin_micros=margin_micros
+    )
     return CreditedInvoice(before.invoice, before.lines, [*before.notes, note], [*before.note_lines, *part[1]])
 
 
