@@ -68,12 +68,11 @@ def make_month(seed: int, stations: int, days: int) -> Month:
 
 def credited(amount: Amount, divided_by: int = 1) -> Amount:
     """What a credit note of it charges, or of a part of it."""
-    values = amount[-3:]
+    margin_micros = amount.margin_micros
     return amount._replace(
-        **{
-            name: None if value is None else -value // divided_by
-            for name, value in zip(Amount._fields[-3:], values, strict=True)
-        }
+        excl_micros=-amount.excl_micros // divided_by,
+        incl_micros=-amount.incl_micros // divided_by,
+        margin_micros=None if margin_micros is None else -margin_micros // divided_by,
     )
 
 

@@ -39,7 +39,8 @@ ON CONFLICT (session_key) DO UPDATE SET (ended_at, end_reason, void, revision) =
 """
 ADD_CDR = """
 INSERT INTO billing.cdr (id, kind, subject_id, version, current, revision, status, station_id, connector_id, started_at,
-    ended_at, end_reason, estimated, energy_uj, readings, flagged, consumption, currency, demand_margin_micros, created_at)
+    ended_at, end_reason, estimated, energy_uj, readings, flagged, consumption, currency, demand_margin_micros,
+    created_at)
 VALUES (%s, %s, %s, %s, false, 1, 'invoiced', %s, %s, %s, %s, 'ended', false, 0, 1, 0, '[]', %s, %s, now())
 """
 INVOICE = """
