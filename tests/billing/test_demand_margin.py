@@ -209,6 +209,25 @@ async def test_pricing_is_asked_once_for_a_version(service: Service, monkeypatch
     assert sorted(asked) == sorted(DOCUMENTS)
 
 
+@pytest.mark.parametrize("decision", ["approve", "correct", "void"])
+async def test_what_a_person_decides_has_the_margin_of_what_was_decided(service: Service, decision: str) -> None:
+    one = msgspec.structs.replace(of_version(DEAR), held=("register_leapt",))
+    await service.billing.deliver(
+        of_version(DEAR, one.id, energy_mwh=9_000_000), msgspec.structs.replace(one, revision=2)
+    )
+    given = {"energy_wh": "5000"} if decision == "correct" else {}
+    await service.post(f"{CHARGES}/{one.id}/{decision}", {"why": "seen", **given})
+    first, note, *others = service.billing.documents(one.id)
+    assert (by_lines(service.billing, first), by_lines(service.billing, note)) == (621_900, -621_900)
+    assert [by_lines(service.billing, other) for other in others] == {
+        "approve": [853_108],
+        "correct": [345_500],
+        "void": [],
+    }[decision]
+    for document in service.billing.documents(one.id):
+        assert margin_of(service.billing, document_id=document["id"]) == by_lines(service.billing, document)
+
+
 class Play:
     """Sessions of demand versions, and all that may happen to them and their documents."""
 
