@@ -97,6 +97,7 @@ def limits_of(settings: IngestSettings) -> Limits:
         readings_max=settings.readings_per_request_max,
         age_ms_max=settings.age_days_effective * _MS_PER_DAY,
         future_ms_max=settings.future_s_max * 1_000,
+        quarantined_per_hour_max=settings.quarantined_per_hour_max,
     )
 
 

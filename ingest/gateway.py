@@ -28,6 +28,7 @@ from ingest.admission import (
     to_columns,
 )
 from ingest.bodies import inflate, read_body
+from ingest.budgets import QuarantineBudgets
 from ingest.errors import IngestError, MalformedBody, TooLarge, UnsupportedMedia
 from ingest.framing import Framer
 from ingest.grouping import PendingRequest, RequestContext
@@ -72,6 +73,7 @@ class Limits:
     readings_max: int
     age_ms_max: int
     future_ms_max: int
+    quarantined_per_hour_max: int  # of one token
 
 
 class _Form(NamedTuple):
@@ -110,6 +112,7 @@ class Gateway:
         metrics: IngestMetrics,
     ) -> None:
         """`limits`: as they are now."""
+        self._budgets = QuarantineBudgets(lambda: limits().quarantined_per_hour_max, clock.monotonic_s)
         self._framer = framer
         self._authenticator = authenticator
         self._clock = clock
@@ -136,7 +139,7 @@ class Gateway:
             admitted = self._admit(form, body, rules) if short else await self._offload(form, body, rules)
         except IngestError as error:
             raise _problem_of(error) from None
-        self._judge(admitted)
+        self._judge(admitted, str(principal.token_id))
         sender = RequestContext(str(principal.token_id), current_traceparent(), correlation_id.get())
         await self._framer.submit(admitted, sender)
         answer = self._answer(admitted)
@@ -156,7 +159,7 @@ class Gateway:
             admitted = self._admit(form, request.body, rules)
         except IngestError as error:
             raise _problem_of(error) from None
-        self._judge(admitted)
+        self._judge(admitted, request.token_id)
         self._framer.enqueue(PendingRequest(admitted, request, partial(self._settle, request, admitted)))
         return True
 
@@ -199,12 +202,16 @@ class Gateway:
         finally:
             self._offloaded -= 1
 
-    def _judge(self, admitted: Admitted) -> None:
-        """Raise Problem where all items are for stations that the token is not bound to."""
+    def _judge(self, admitted: Admitted, token_id: str) -> None:
+        """Raise Problem where all items are for stations that the token is not bound to, or it has had more refused
+        than are kept."""
         refused = admitted.refused
-        self._metrics.refused(refused)
-        if refused and not admitted.accepted and all(item.reason == STATION_FORBIDDEN for item in refused):
+        if not refused:
+            return
+        if not admitted.accepted and all(item.reason == STATION_FORBIDDEN for item in refused):
             raise Problem(403, refused[0].detail, extensions={"reason": STATION_FORBIDDEN})
+        self._budgets.spend(token_id, len(refused), admitted.accepted, refused[0].detail)
+        self._metrics.refused(refused)
 
     def _answer(self, admitted: Admitted) -> bytes:
         """The body of the 202, once all items are durable. Raises Problem where a single one was refused."""

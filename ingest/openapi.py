@@ -271,6 +271,15 @@ RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
         "The single object is no valid reading and is kept in quarantine; or a query parameter is not understood",
         reason="missing_field",
     ),
+    429: _with_retry_after(
+        _problem(
+            429,
+            "Too Many Requests",
+            "of this token 50000 refused items an hour are kept, and there were more; mend them: ts is missing",
+            "The token has sent more unreadable items than are kept; nothing was taken",
+            reason="quarantine_full",
+        )
+    ),
     503: _with_retry_after(
         _problem(
             503,

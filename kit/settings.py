@@ -74,6 +74,21 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", min_length=1, description="address the HTTP API listens on")
     port: int = Field(8080, ge=0, le=65_535, description="port of the HTTP API; 0: any free one")
 
+    hosts: str = Field(
+        "",
+        max_length=4_096,
+        description="names by which clients may address the API, comma separated, without port; empty: any",
+    )
+    connections_max: int = Field(
+        0, ge=0, le=1_000_000, description="most HTTP connections at once; 0: by the open files allowed, 32,768 at most"
+    )
+    connections_per_address_max: int = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="most of them from one address, which may be a proxy's; 0: half of all",
+    )
+
     # Fixed at the first migration and stored in the database. 1,024: a worker process serves many partitions, and
     # no fleet that one PostgreSQL can store needs more.
     partitions: int = Field(4, ge=1, le=1_024, description="partitions of the log, fixed once migrated; embedded: 2")

@@ -67,7 +67,7 @@ SESSION_EVENT_LABELS: Final = {code: name for name, code in SESSION_EVENT_NAMES.
 STATION_ID_CHARS_MAX: Final = 36  # OCPI CiString(36)
 SESSION_ID_CHARS_MAX: Final = 64  # OCPI CiString(36) for sessions; OCPP 2.0.1 allows 36; room for prefixes
 CONNECTOR_ID_MAX: Final = 32_767  # OCPP numbers connectors from 1; 0 is the charge point itself
-STATION_CONNECTOR_ID: Final = 0
+MAIN_METER: Final = 0
 SEQ_MAX: Final = 2**53 - 1  # the largest integer that every JSON parser keeps exactly
 MILLI: Final = 1_000
 

@@ -39,7 +39,8 @@ _BROKER_TIMEOUT_S: Final = 30.0  # RabbitMQ's own start takes 5 to 15 s
 _LOOK_S: Final = 0.2  # how often a load run's counter is read
 _AMQP: Final = ("amqp://", "amqps://")
 UNAUTHORIZED_HINT: Final = (
-    "name one by --token or VOLTSTREAM_DEVICE_TOKEN (`voltstream up` prints one, `voltstream token issue` makes one)"
+    "name one by --token or VOLTSTREAM_DEVICE_TOKEN: `voltstream up` prints one, "
+    "`voltstream token issue --any-station` makes one"
 )
 
 

@@ -228,7 +228,6 @@ class BayChanged(NamedTuple):
     station_id: str
     bay: str
     occupied: bool
-    previous: bool | None  # None: nothing was known of the bay
     since_ms: int
 
 

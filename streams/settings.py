@@ -1,6 +1,6 @@
 """Settings of the workers."""
 
-from typing import Final
+from typing import Any, Final
 
 from pydantic import Field
 
@@ -8,6 +8,17 @@ from kit.config.adjustable import adjustable
 from schemas.settings import Retention
 
 QUARANTINE: Final = "quarantine"
+
+
+def _ends(what: str, description: str, days: int = 0) -> Any:
+    """A field: after how many days something ends."""
+    return Field(
+        default=days,
+        ge=0,
+        le=36_500,
+        description=f"{description}; 0: kept",
+        json_schema_extra=adjustable(f"telemetry.{what}_retention", unit="d"),
+    )
 
 
 class WorkerSettings(Retention):
@@ -55,48 +66,22 @@ class WorkerSettings(Retention):
         json_schema_extra=adjustable("telemetry.silent_after", unit="s"),
     )
     # Three years: what a regulator may ask an operator's uptime for.
-    status_retention_days: int = Field(
-        default=1_096,
-        ge=0,
-        le=36_500,
-        description="intervals of connectors' status and of bays, and silences, are dropped after; 0: kept",
-        json_schema_extra=adjustable("telemetry.status_retention", unit="d"),
+    status_retention_days: int = _ends(
+        "status", "intervals of connectors' status and of bays, and silences, are dropped after", 1_096
     )
-    window_1m_retention_days: int = Field(
-        default=0,
-        ge=0,
-        le=36_500,
-        description="windows of a minute are dropped after, or go to the lake, and coarser ones stay; 0: kept",
-        json_schema_extra=adjustable("telemetry.window_1m_retention", unit="d"),
+    window_1m_retention_days: int = _ends(
+        "window_1m", "windows of a minute are dropped after, or go to the lake, and coarser ones stay"
     )
-    window_15m_retention_days: int = Field(
-        default=0,
-        ge=0,
-        le=36_500,
-        description="windows of a quarter of an hour whose minutes are dropped are dropped after; 0: kept",
-        json_schema_extra=adjustable("telemetry.window_15m_retention", unit="d"),
+    window_15m_retention_days: int = _ends(
+        "window_15m", "windows of a quarter of an hour whose minutes are dropped are dropped after"
     )
-    window_1h_retention_days: int = Field(
-        default=0,
-        ge=0,
-        le=36_500,
-        description="windows of an hour likewise; 0: kept",
-        json_schema_extra=adjustable("telemetry.window_1h_retention", unit="d"),
-    )
-    window_1d_retention_days: int = Field(
-        default=0,
-        ge=0,
-        le=36_500,
-        description="windows of a day likewise; 0: kept",
-        json_schema_extra=adjustable("telemetry.window_1d_retention", unit="d"),
+    window_1h_retention_days: int = _ends("window_1h", "windows of an hour likewise")
+    window_1d_retention_days: int = _ends(
+        "window_1d", "windows of a day likewise, never before raw readings, which are found by them"
     )
     # A year: who is told of what was refused mends the device long before.
-    quarantine_retention_days: int = Field(
-        default=365,
-        ge=0,
-        le=36_500,
-        description="refused items are dropped after, but for frames that could not be processed; 0: kept",
-        json_schema_extra=adjustable("telemetry.quarantine_retention", unit="d"),
+    quarantine_retention_days: int = _ends(
+        "quarantine", "refused items are dropped after, but for frames that could not be processed", 365
     )
     unclaimed: str = Field(
         default="take",
@@ -112,14 +97,18 @@ class WorkerSettings(Retention):
 
     @property
     def window_retention_days(self) -> dict[str, int]:
-        """By width, of those that end: a coarser one is kept at least as long as a finer one."""
-        widths = ("1m", "15m", "1h", "1d")
-        days = {width: getattr(self, f"window_{width}_retention_days") for width in widths}
+        """By width, of those that end: a coarser one is kept at least as long as a finer one, a day as raw readings."""
+        fields = (name for name in type(self).model_fields if name.startswith("window_"))  # the finest first
+        days: dict[str, int] = {name.split("_")[1]: getattr(self, name) for name in fields}
         ending: dict[str, int] = {}
-        for width in widths:
-            if not days[width]:
+        for width, after in days.items():
+            if not after:
                 break
-            ending[width] = max([days[width], *ending.values()])
+            ending[width] = max([after, *ending.values()])
+        if "1d" in ending:
+            ending["1d"] = max(ending["1d"], self.raw_retention_days)
+            if not self.raw_retention_days:
+                del ending["1d"]
         return ending
 
 

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from api.telemetry.history.store import HistoryStore
 from api.telemetry.live_streams import LiveStreams
 from api.telemetry.release import Release
 from api.telemetry.service import TelemetryService
@@ -26,8 +27,8 @@ class TelemetryComponents:
 async def open_telemetry(context: Context) -> AsyncIterator[TelemetryComponents]:
     """The queries on the service's own pool and the process's live view."""
     lake = LakeReader.at(context.group(TelemetrySettings).lake_url)
-    store = TelemetryStore(context.database, lake)
-    service = TelemetryService(store, context.live, context.clock)
+    store, histories = TelemetryStore(context.database), HistoryStore(context.database, lake)
+    service = TelemetryService(store, histories, context.live, context.clock)
     streams = LiveStreams(context.live)
     try:
         yield TelemetryComponents(service, Release(store, context.clock), streams)

@@ -4,17 +4,16 @@ that meters measured. Pure."""
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from api.telemetry.models import ConnectorEnergy, Energy, EnergyEntry, Ledger, LedgerEntry, LedgerPartition
 from schemas.energy import ENERGY_SHARES, EnergyShare, RejectReason
-from schemas.reading import MILLI
+from schemas.reading import MAIN_METER, MILLI
 
 _OUTCOMES = ("stored", "duplicate", "quarantined")
 _COUNTS = (*_OUTCOMES, "in_windows")
-_MAIN_METER: Final = 0  # the connector
 
 
 class _Counter(msgspec.Struct):
@@ -71,7 +70,7 @@ def energy_of(
     """The ledger of energy. `connectors`: (connector_key, connector_id); `sums`: by key, in mWh, of those with any."""
     nothing = dict.fromkeys(ENERGY_SHARES, 0)
     energies = {number: [sums.get(key, nothing)[name] for name in ENERGY_SHARES] for key, number in connectors}
-    own = {number: parts for number, parts in energies.items() if number != _MAIN_METER}
+    own = {number: parts for number, parts in energies.items() if number != MAIN_METER}
     return Energy.model_validate(
         {
             "station_id": station_id,
@@ -82,7 +81,7 @@ def energy_of(
                 ConnectorEnergy(connector_id=number, **_energy(parts).model_dump())
                 for number, parts in sorted(own.items())
             ],
-            "main_meter": _energy(energies[_MAIN_METER]) if _MAIN_METER in energies else None,
+            "main_meter": _energy(energies[MAIN_METER]) if MAIN_METER in energies else None,
         }
     )
 

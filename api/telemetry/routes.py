@@ -14,6 +14,7 @@ from fastapi.responses import Response, StreamingResponse
 from api.parameters import StationInPath
 from api.telemetry import examples
 from api.telemetry.components import TelemetryComponents
+from api.telemetry.history.renderings import ARROW, CSV, FORMATS, JSON, to_arrow, to_csv, to_rows
 from api.telemetry.live_streams import EventStream
 from api.telemetry.models import (
     Energy,
@@ -29,7 +30,6 @@ from api.telemetry.models import (
     UnclaimedPage,
     Uptime,
 )
-from api.telemetry.renderings import ARROW, CSV, FORMATS, JSON, to_arrow, to_csv, to_rows
 from api.telemetry.service import STATUS_SPAN_MAX, History, HistoryQuery, StatusQuery
 from kit.auth.authenticator import require_operator
 from kit.clock import format_rfc3339
@@ -61,6 +61,11 @@ QualityName = Literal[
 Provided = Annotated[TelemetryComponents, Depends(provided(TelemetryComponents))]
 Stations = Annotated[
     list[StationId] | None, Query(max_length=STATIONS_MAX, description="repeat for several; none: all")
+]
+
+StatusFrom = Annotated[Instant | None, Query(alias="from", description="default: a week before `to`")]
+StatusTo = Annotated[
+    Instant | None, Query(alias="to", description=f"default: now; at most {STATUS_SPAN_MAX.days} days after `from`")
 ]
 
 _UNKNOWN: Final = {404: "The station or its connector is not known"}
@@ -258,10 +263,8 @@ async def status_intervals(
     telemetry: Provided,
     request: Request,
     station_id: StationInPath,
-    start: Annotated[Instant | None, Query(alias="from", description="default: a week before `to`")] = None,
-    end: Annotated[
-        Instant | None, Query(alias="to", description=f"default: now; at most {STATUS_SPAN_MAX.days} days after `from`")
-    ] = None,
+    start: StatusFrom = None,
+    end: StatusTo = None,
     connector_id: Annotated[int | None, Query(ge=0, le=CONNECTOR_ID_MAX, description="default: all")] = None,
     limit: Annotated[int, Query(ge=1, le=STATUSES_MAX, description="intervals on a page")] = STATUSES_DEFAULT,
     cursor: CursorInQuery = None,
@@ -287,10 +290,8 @@ async def status_intervals(
 async def uptime(
     telemetry: Provided,
     station_id: StationInPath,
-    start: Annotated[Instant | None, Query(alias="from", description="default: a week before `to`")] = None,
-    end: Annotated[
-        Instant | None, Query(alias="to", description=f"default: now; at most {STATUS_SPAN_MAX.days} days after `from`")
-    ] = None,
+    start: StatusFrom = None,
+    end: StatusTo = None,
 ) -> Uptime:
     """Sums of the status intervals: Faulted, Unavailable and Silent are down, every other status is up. The time before
     a connector first said what it does is unknown and counts for neither."""

@@ -10,7 +10,18 @@ from typing import Any, Final
 
 import msgspec
 
-from api.telemetry.history import reading_table, window_table
+from api.telemetry.history.renderings import ColumnTable
+from api.telemetry.history.retained import WIDTHS
+from api.telemetry.history.store import (
+    Connector,
+    HistoryStore,
+    ReadingCursor,
+    Span,
+    WindowCursor,
+    reading_cursor,
+    window_cursor,
+)
+from api.telemetry.history.tables import reading_table, window_table
 from api.telemetry.ledger import energy_of, ledger_of
 from api.telemetry.models import (
     ConnectorUptime,
@@ -23,31 +34,17 @@ from api.telemetry.models import (
     UnclaimedStation,
     Uptime,
 )
-from api.telemetry.renderings import ColumnTable
-from api.telemetry.retained import WIDTHS
-from api.telemetry.store import (
-    Connector,
-    QuarantineCursor,
-    ReadingCursor,
-    Span,
-    StationCursor,
-    StatusCursor,
-    TelemetryStore,
-    WindowCursor,
-    reading_cursor,
-    status_cursor,
-    window_cursor,
-)
+from api.telemetry.store import QuarantineCursor, StationCursor, StatusCursor, TelemetryStore, status_cursor
 from kit.clock import Clock, format_rfc3339
 from kit.instants import floor_to
 from kit.live.view import LiveView
 from kit.web.errors import BadQuery, NotFound
 from kit.web.paging import decode_cursor, encode_cursor
-from schemas.reading import SILENT, STATUS_INTERVAL_LABELS, Status
+from schemas.reading import MAIN_METER, SILENT, STATUS_INTERVAL_LABELS, Status
 
 LIVE_TOPIC: Final = "telemetry"  # key "STATION/connector"
 LEDGER_TOPIC: Final = "ledger"
-_MAIN_METER: Final = "/0"  # how the live view's keys of connector 0 end
+_MAIN_METER: Final = f"/{MAIN_METER}"  # how the live view's keys of it end
 _DEFAULT_SPAN: Final = timedelta(hours=1)
 _DEFAULT_STATUS_SPAN: Final = timedelta(days=7)
 # A page reads all intervals of the time: a connector's ~100 a day of 10 connectors are 92,000, 0.3 s.
@@ -122,8 +119,9 @@ _live_documents = msgspec.json.Decoder(_LiveDocument)
 class TelemetryService:
     """The use cases, one method each. All raise Unavailable where the database or the live view does not answer."""
 
-    def __init__(self, store: TelemetryStore, live: LiveView, clock: Clock) -> None:
+    def __init__(self, store: TelemetryStore, histories: HistoryStore, live: LiveView, clock: Clock) -> None:
         self._store = store
+        self._histories = histories
         self._live = live
         self._clock = clock
 
@@ -142,13 +140,13 @@ class TelemetryService:
 
     async def _readings(self, query: HistoryQuery, span: Span) -> tuple[ColumnTable, str | None]:
         after = decode_cursor(query.cursor, ReadingCursor) if query.cursor else None
-        rows = await self._store.readings(span, after, query.flags)
+        rows = await self._histories.readings(span, after, query.flags)
         page = rows[: query.limit]
         return reading_table(page), encode_cursor(reading_cursor(page[-1])) if len(rows) > len(page) else None
 
     async def _windows(self, query: HistoryQuery, span: Span) -> tuple[ColumnTable, str | None]:
         after = decode_cursor(query.cursor, WindowCursor) if query.cursor else None
-        rows, registers = await self._store.windows(query.interval, span, after)
+        rows, registers = await self._histories.windows(query.interval, span, after)
         page = rows[: query.limit]
         table = window_table(page, registers, revised=query.interval is Interval.MINUTE)
         return table, encode_cursor(window_cursor(page[-1])) if len(rows) > len(page) else None
@@ -171,9 +169,8 @@ class TelemetryService:
         start = start or end.replace(hour=0, minute=0, second=0, microsecond=0)
         if start >= end:
             raise BadQuery(f"from ({format_rfc3339(start)}) must be before to ({format_rfc3339(end)})")
-        connectors, retained = await self._connectors(station_id, None), await self._store.retained()
-        start = retained.start_of(start)
-        sums = await self._store.energy(connectors, retained.parts(start, end))
+        connectors = await self._connectors(station_id, None)
+        start, sums = await self._histories.energy(connectors, start, end)
         pairs = [(connector.connector_key, connector.connector_id) for connector in connectors]
         return energy_of(station_id, start, end, pairs, sums)
 

@@ -49,7 +49,7 @@ class EmptyStore:
         """Likewise."""
         raise AssertionError("a reading came late")
 
-    def bays(self, wanted: list[tuple[int, str, int]]) -> StoredBays:
+    def bays(self, wanted: list[tuple[int, str, int, int]]) -> StoredBays:
         """Not asked where no reading is of a bay. Raises AssertionError."""
         raise AssertionError("an event of a bay")
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from ingest.admission.wire import KNOWN_FIELDS, Fault, kind_of, unknown_field
-from schemas.reading import BAY, BAY_CHARS_MAX, OCCUPIED, STATION_CONNECTOR_ID
+from schemas.reading import BAY, BAY_CHARS_MAX, MAIN_METER, OCCUPIED
 
 BAY_FIELDS: Final = frozenset({BAY, OCCUPIED})
 APART: Final = "bay_apart"  # why the two are dropped from a reading that measures something
@@ -37,8 +37,8 @@ def is_bay_event(fields: Mapping[str, object]) -> bool:
     if not names_bay(fields):
         return False
     connector = fields.get("connector_id")
-    of_station = connector is None or connector == str(STATION_CONNECTOR_ID)
-    of_station = of_station or (type(connector) is int and connector == STATION_CONNECTOR_ID)
+    of_station = connector is None or connector == str(MAIN_METER)
+    of_station = of_station or (type(connector) is int and connector == MAIN_METER)
     return of_station and all(fields.get(name) is None for name in _METERED)
 
 

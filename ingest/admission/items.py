@@ -36,7 +36,7 @@ from ingest.admission.wire import (
     shape_fault,
     value_fault,
 )
-from schemas.reading import BAY, DETAIL_TEXTS, EXTRA_DROPPED, MILLI, OCCUPIED, STATION_CONNECTOR_ID
+from schemas.reading import BAY, DETAIL_TEXTS, EXTRA_DROPPED, MAIN_METER, MILLI, OCCUPIED
 
 DROPPED_LISTED_MAX: Final = 100  # entries of a response, ~60 B each
 UNKNOWN_LISTED_MAX: Final = 100  # names of at most 64 characters
@@ -114,7 +114,7 @@ def interpret(
     fault = event_fault(fields) if event else missing_fault(fields)
     if fault is not None:
         return fault
-    values: dict[str, Any] = {"connector_id": STATION_CONNECTOR_ID} if event else {}
+    values: dict[str, Any] = {"connector_id": MAIN_METER} if event else {}
     details: dict[str, Any] = {}
     impossible = _misplaced(fields, event=event)
     unknown: list[str] = []

@@ -56,7 +56,7 @@ class LakeFolder:
     def write(self, path: str) -> Iterator[Any]:
         """A stream of the new file, which is durable after the block; after an error it may be there in part."""
         place = self.place_of(path)
-        with _answers(f"write {path}"):
+        with _unavailable(f"write {path}"):
             self.files.create_dir(place.rpartition("/")[0], recursive=True)
             with self.files.open_output_stream(place) as stream:
                 yield stream
@@ -65,12 +65,12 @@ class LakeFolder:
     @contextmanager
     def open(self, path: str) -> Iterator[Any]:
         """A file for reading at any place."""
-        with _answers(f"read {path}"), self.files.open_input_file(self.place_of(path)) as file:
+        with _unavailable(f"read {path}"), self.files.open_input_file(self.place_of(path)) as file:
             yield file
 
     def size(self, path: str) -> int:
         """Bytes of a file."""
-        with _answers(f"look at {path}"):
+        with _unavailable(f"look at {path}"):
             info = self.files.get_file_info(self.place_of(path))
             if info.type is not fs.FileType.File:
                 raise LakeUnavailable(f"the lake has no file {path}")
@@ -79,27 +79,27 @@ class LakeFolder:
     def rename(self, path: str, to: str) -> None:
         """Give a file its place. Where one is there already, it is replaced."""
         place = self.place_of(to)
-        with _answers(f"rename {path} to {to}"):
+        with _unavailable(f"rename {path} to {to}"):
             self.files.create_dir(place.rpartition("/")[0], recursive=True)
             self.files.move(self.place_of(path), place)
             self._sync(place.rpartition("/")[0])
 
     def remove(self, path: str) -> None:
         """Remove a file; it may be gone already."""
-        with _answers(f"remove {path}"):
+        with _unavailable(f"remove {path}"):
             if self.files.get_file_info(self.place_of(path)).type is fs.FileType.File:
                 self.files.delete_file(self.place_of(path))
 
     def paths(self, folder: str) -> list[str]:
         """All files below a folder, which need not be there."""
         selector = fs.FileSelector(self.place_of(folder), allow_not_found=True, recursive=True)
-        with _answers(f"list {folder}"):
+        with _unavailable(f"list {folder}"):
             found = self.files.get_file_info(selector)
         return sorted(one.path[len(self._root) + 1 :] for one in found if one.type is fs.FileType.File)
 
     def check(self) -> None:
         """Look at the folder."""
-        with _answers("look at the folder"):
+        with _unavailable("look at the folder"):
             self.files.get_file_info(self._root)
             if self.is_local:
                 there = next(path for path in (Path(self._root), *Path(self._root).parents) if path.exists())
@@ -117,7 +117,7 @@ class LakeFolder:
 
 
 @contextmanager
-def _answers(what: str) -> Iterator[None]:
+def _unavailable(what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException) as error:

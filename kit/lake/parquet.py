@@ -23,11 +23,11 @@ class Encodings(Protocol):
         """Columns with few values."""
 
     @property
-    def looked_for(self) -> Sequence[str]:
+    def filtered(self) -> Sequence[str]:
         """Columns by which readers choose rows: those with statistics, of which each costs ~100 B a row group."""
 
     @property
-    def encodings(self) -> Mapping[str, str]:
+    def by_column(self) -> Mapping[str, str]:
         """Encodings of others, as Parquet names them; of those left out, PLAIN."""
 
 
@@ -42,8 +42,8 @@ def writing(folder: LakeFolder, path: str, schema: pa.Schema, encodings: Encodin
             compression="zstd",
             compression_level=_LEVEL,
             use_dictionary=list(encodings.dictionary),
-            column_encoding=dict(encodings.encodings),
-            write_statistics=list(encodings.looked_for),
+            column_encoding=dict(encodings.by_column),
+            write_statistics=list(encodings.filtered),
             store_schema=False,  # Parquet's own types say all; Arrow's would be a third of a small file
             data_page_version="2.0",
             version="2.6",

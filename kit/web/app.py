@@ -20,11 +20,12 @@ from kit.observability.logs import correlation_id, get_logger
 from kit.observability.tracing import context_from, start_span
 from kit.spelling import did_you_mean
 from kit.web import docs_pages
+from kit.web.connections import ConnectionMetrics
 from kit.web.direct import DirectRoutes
 from kit.web.health import HttpMetrics, ReadyCheck, health_router
 from kit.web.problem import ERRORS_SHOWN_MAX, INTERNAL, Problem, install_problems, invalid, problem_response
 from kit.web.request_body import RequestBody
-from kit.web.request_ids import CORRELATION_HEADER, CORRELATION_KEY, correlation_id_of, end_span
+from kit.web.request_ids import CORRELATION_HEADER, CORRELATION_KEY, NO_STORE, correlation_id_of, end_span
 from kit.web.route_rules import RouteRules, check_rules, rules_of, selected_route
 from kit.web.server import RunningServer, serve
 
@@ -60,6 +61,7 @@ def make_app(
         version=version,
         description=description,
         lifespan=lifespan,
+        redirect_slashes=False,  # a redirect would lead to whatever host the request names
         openapi_url=None,  # kit.web.docs_pages serves it and its documentation
         dependencies=[Depends(_refuse_unknown_parameters)],
     )
@@ -70,6 +72,7 @@ def make_app(
     metrics, clock = HttpMetrics(registry), clock or SystemClock()
     app.add_middleware(_RequestMiddleware, metrics=metrics, clock=clock)
     app.state.direct_routes = DirectRoutes(app, metrics, clock)
+    app.state.connection_metrics = ConnectionMetrics(registry)
     return app
 
 
@@ -138,6 +141,8 @@ class _RequestMiddleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = [*message.get("headers", ()), id_header]
+                if scope["path"].startswith(_API) and all(name != b"cache-control" for name, _ in headers):
+                    headers.append(NO_STORE)  # it is for whoever has the token
                 if body.abandoned:
                     headers.append(_CLOSE)
                 message["headers"] = headers

@@ -23,7 +23,7 @@ from kit.observability.logs import correlation_id, get_logger
 from kit.observability.tracing import child_traceparent, context_from, records_spans, start_span, traceparent_of
 from kit.web.health import HttpMetrics
 from kit.web.problem import INTERNAL, Problem, problem_of, problem_response
-from kit.web.request_ids import CORRELATION_KEY, correlation_id_of, end_span
+from kit.web.request_ids import CORRELATION_KEY, NO_STORE, correlation_id_of, end_span
 from kit.web.route_rules import RouteRules, rules_of
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ _STATUS_LINES: Final = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus
 }
 
+_NO_STORE: Final = b"%b: %b\r\n" % NO_STORE  # direct routes are all of the API
 _log = get_logger(__name__)
 
 
@@ -174,8 +175,8 @@ class DirectRequest:
         if not self.disconnected:
             close = b"" if self.keep_alive else b"connection: close\r\n"
             own_id = self.correlation_id.encode()
-            response = b"%b%b%b%b: %b\r\n%b\r\n%b" % (
-                _STATUS_LINES[status], self._connection.head, head, CORRELATION_KEY, own_id, close, body
+            response = b"%b%b%b%b: %b\r\n%b%b\r\n%b" % (
+                _STATUS_LINES[status], self._connection.head, head, CORRELATION_KEY, own_id, _NO_STORE, close, body
             )  # fmt: skip
             self._connection.write_response(response, close=not self.keep_alive)
         route = self._route

@@ -10,6 +10,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
 
 from kit.errors import KitError
+from kit.futures import mark_seen
 from kit.observability.logs import get_logger
 from kit.observability.loop_metrics import LoopHistogram, LoopHistogramChild
 from kit.web.problem import Problem
@@ -84,11 +85,14 @@ async def failures(checks: Mapping[str, ReadyCheck]) -> dict[str, str]:
 
 
 async def _reason(name: str, check: ReadyCheck) -> str:
-    try:
-        async with asyncio.timeout(_CHECK_S_MAX):
-            await check()
-    except TimeoutError:
+    task = asyncio.ensure_future(check())
+    await asyncio.wait((task,), timeout=_CHECK_S_MAX)
+    if not task.done():
+        task.add_done_callback(mark_seen)
+        task.cancel()  # which it may not heed soon: a driver first tells its server, that does not answer
         return f"no answer within {_CHECK_S_MAX:.0f} s"
+    try:
+        task.result()
     except KitError as error:
         return str(error)
     except Exception as error:

@@ -1,4 +1,5 @@
-"""The ids of a request: its correlation id, given or new, and its span."""
+"""What every response has beside what it answers: its correlation id, given or new, and whether it may be kept. And the
+span of a request."""
 
 import random
 import re
@@ -9,6 +10,7 @@ from opentelemetry.trace import Span, Status, StatusCode
 CORRELATION_HEADER: Final = "X-Correlation-ID"
 CORRELATION_KEY: Final = CORRELATION_HEADER.lower().encode()
 IDS_OF_ONE_REQUEST: Final = frozenset({CORRELATION_KEY, b"traceparent"})  # headers that differ with every request
+NO_STORE: Final = (b"cache-control", b"no-store")  # a header
 # Printable ASCII: it goes into headers, logs and messages as it is.
 _CORRELATION_ID: Final = re.compile(rb"[\x21-\x7e](?:[\x20-\x7e]{0,126}[\x21-\x7e])?")
 

@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Generator, Sequence
 from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
 
 from kit.errors import ConfigError
+from kit.web.connections import ConnectionLimits, Connections
 from kit.web.protocol import protocol_of
 
 # Requests under way get this long at a stop: the longest a route waits is a broker's confirm (10 s by default).
@@ -18,13 +19,21 @@ _GRACE_S: Final = 12
 # Chargers post every few seconds to a minute and should find their connection still open.
 _KEEP_ALIVE_S: Final = 75
 _BACKLOG: Final = 2_048  # connections that wait for accept, as uvicorn has it
+_LIMITS: Final = ConnectionLimits()
+# Of every response: it is what it says it is, and no page of others shows it in a frame.
+_HEADERS: Final = (
+    ("x-content-type-options", "nosniff"),
+    ("x-frame-options", "DENY"),
+    ("referrer-policy", "no-referrer"),
+)
 
 
 class RunningServer:
     """A server that accepts requests."""
 
-    def __init__(self, server: "_Server", task: asyncio.Task[None], host: str, port: int) -> None:
+    def __init__(self, server: "_Server", task: asyncio.Task[None], host: str, port: int, bounds: Connections) -> None:
         self._server = server
+        self.bounds = bounds  # of its connections
         self._task = task
         self.host = host
         self.port = port  # the actual one, also for port 0
@@ -46,40 +55,47 @@ class RunningServer:
 
 
 @contextlib.asynccontextmanager
-async def serve(app: FastAPI, host: str, port: int) -> AsyncIterator[RunningServer]:
-    """Serve `app` within the block, its lifespan included; port 0 takes a free one.
+async def serve(
+    app: FastAPI, host: str, port: int, limits: ConnectionLimits = _LIMITS, hosts: Sequence[str] = ()
+) -> AsyncIterator[RunningServer]:
+    """Serve `app` within the block, its lifespan included, to so many connections at once; port 0 takes a free one.
+    `hosts`: the names by which clients may address it; none: by any.
 
     Raises ConfigError where the address cannot be listened on, InvalidRouteRules, and what the app's lifespan raises.
     """
     listener = _listen(host, port)
     try:
         async with app.router.lifespan_context(app):
-            config = config_of(app)
-            server = _Server(config)
+            bounds = Connections(limits.resolved(), app.state.connection_metrics)
+            server = _Server(config_of(app, bounds, hosts))
+            sweeping = asyncio.create_task(bounds.run(), name=f"http-{port} bounds")
             task = asyncio.create_task(server.serve(sockets=[listener]), name=f"http-{port}")
             ready = asyncio.create_task(server.accepting.wait())
             await asyncio.wait((task, ready), return_when=asyncio.FIRST_COMPLETED)
             ready.cancel()
-            running = RunningServer(server, task, host, listener.getsockname()[1])
+            running = RunningServer(server, task, host, listener.getsockname()[1], bounds)
             try:
                 yield running
             finally:
                 await running.stop()
+                sweeping.cancel()
+                await asyncio.wait((sweeping,))
     finally:
         listener.close()
 
 
-def config_of(app: FastAPI) -> uvicorn.Config:
-    """How uvicorn serves `app`, whose routes are complete. Raises InvalidRouteRules."""
+def config_of(app: FastAPI, bounds: Connections, hosts: Sequence[str] = ()) -> uvicorn.Config:
+    """How uvicorn serves `app`, whose routes are complete, within these bounds. Raises InvalidRouteRules."""
     app.middleware_stack = app.middleware_stack or app.build_middleware_stack()  # finds routes without rules
     return uvicorn.Config(
         app,
-        http=protocol_of(app),
+        http=protocol_of(app, bounds, hosts),
         ws="none",
         lifespan="off",  # `serve` enters it: uvicorn would swallow its error and exit the process
         log_config=None,
         access_log=False,
         server_header=False,
+        headers=list(_HEADERS),
         backlog=_BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_GRACE_S,

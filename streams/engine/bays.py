@@ -3,8 +3,8 @@
 A bay's event is a reading of the station itself with the bay's name and whether it is occupied, and nothing measured.
 It is stored and told from duplicates as any reading, and is in no timeline: it concerns no session and no energy. An
 interval begins with an event that says something else than the bay's event before, in order of event time. What comes
-late makes the step find the bay's intervals again from that moment on, with the stored events since. So they are a
-function of the set of readings.
+late makes the step find the bay's intervals again from that moment until the next one that is stored, with the stored
+events of that time: what begins later differs from it as before. So they are a function of the set of readings.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import msgspec
 import numpy as np
 
-from schemas.reading import OCCUPIED, STATION_CONNECTOR_ID
+from schemas.reading import MAIN_METER, OCCUPIED
 from streams.effects import BayChanged, BayEffects, BayInterval
 from streams.engine.batch import Batch
 from streams.engine.readings import StepReadings
@@ -25,6 +25,7 @@ from streams.state.partition import PartitionState
 SIGN: Final = f'"{OCCUPIED}"'  # in the JSON of every event
 # Columns that have nothing in an event, and what is nothing there. No watt-hour is ever in one.
 MEASURED: Final = {"energy_mwh": NULL, "power_mw": NULL, "energy_export_mwh": NULL, "status": 0, "session_event": 0}
+_NEVER_MS: Final = 2**63 - 1
 Bay = tuple[int, str]
 """Slot of the station's connector 0, name."""
 
@@ -57,7 +58,7 @@ def event_in(extra: str | None) -> Event | None:
 
 def measure_nothing(state: PartitionState, slot: I64, columns: Mapping[str, I64]) -> Bools:
     """(rows,) whether they are of their stations, connector 0, and have nothing in the columns of MEASURED."""
-    nothing: Bools = state.connector_index.connector_id[slot] == STATION_CONNECTOR_ID
+    nothing: Bools = state.connector_index.connector_id[slot] == MAIN_METER
     for name, empty in MEASURED.items():
         nothing &= columns[name] == empty
     return nothing
@@ -98,23 +99,29 @@ def update_bays(state: PartitionState, events: BayEvents | None, queries: StoreQ
         return BayEffects()
     bays = sorted(events.by_bay)
     key_of = {slot: int(state.connector_key[slot]) for slot, _ in bays}
-    stored = queries.bays([(key_of[slot], bay, min(events.by_bay[slot, bay])) for slot, bay in bays])
+    stored = queries.bays([(key_of[slot], bay, min(new := events.by_bay[slot, bay]), max(new)) for slot, bay in bays])
     slot_of = {key: slot for slot, key in key_of.items()}
+    known: dict[Bay, list[StoredBayInterval]] = {bay: [] for bay in bays}
+    for interval in stored.intervals:
+        known[slot_of[interval.connector_key], interval.bay].append(interval)
+    until_ms = {bay: _until_ms(known[bay], max(events.by_bay[bay])) for bay in bays}
     moments = {bay: dict(new) for bay, new in events.by_bay.items()}
     for key, ts_ms, extra in stored.readings:
         event = event_in(extra)
         if event is None:
             continue
         bay = slot_of[key], event.bay
-        if bay in moments and ts_ms >= min(events.by_bay[bay]):
+        if bay in moments and min(events.by_bay[bay]) <= ts_ms <= until_ms[bay]:
             _say(moments[bay], ts_ms, occupied=event.occupied)
-    known: dict[Bay, list[StoredBayInterval]] = {}
-    for interval in stored.intervals:
-        known.setdefault((slot_of[interval.connector_key], interval.bay), []).append(interval)
     effects = BayEffects()
     for bay in bays:
-        _find(effects, state, bay, moments[bay], known.get(bay, []))
+        _find(effects, state, bay, moments[bay], known[bay], until_ms[bay])
     return effects
+
+
+def _until_ms(known: Iterable[StoredBayInterval], newest_ms: int) -> int:
+    """When the first of these begins that is behind the newest new event. Those that follow it stay."""
+    return min((one.since_ms for one in known if one.since_ms > newest_ms), default=_NEVER_MS)
 
 
 def _say(moments: dict[int, bool], ts_ms: int, *, occupied: bool) -> None:
@@ -127,17 +134,20 @@ def _find(
     bay: Bay,
     moments: Mapping[int, bool],
     known: Iterable[StoredBayInterval],
+    until_ms: int,
 ) -> None:
-    """Add what changes of a bay's intervals. `moments`: all that was said from the first new moment on; `known`: its
-    intervals since, and the one before."""
+    """Add what changes of a bay's intervals. `moments`: all that was said from the first new moment to `until_ms`;
+    `known`: its intervals since, and the one before."""
     slot, name = bay
     first_ms = min(moments)
-    before, stored = None, {}
+    before, stored, followed = None, {}, False
     for one in known:
         if one.since_ms < first_ms:
             before = one.since_ms, one.occupied
-        else:
+        elif one.since_ms <= until_ms:
             stored[one.since_ms] = one.occupied
+        else:
+            followed = True
     newest, wanted = before, {}
     for ts_ms in sorted(moments):
         if newest is None or newest[1] != moments[ts_ms]:
@@ -147,8 +157,7 @@ def _find(
     for ts_ms in sorted(stored.keys() | wanted.keys()):
         if stored.get(ts_ms) != wanted.get(ts_ms):
             effects.intervals.append(BayInterval(connector_key, name, ts_ms, wanted.get(ts_ms)))
-    was = max(stored.items(), default=before)
-    if newest is not None and newest != was:
+    if newest is not None and newest != max(stored.items(), default=before) and not followed:
         station_id, _ = state.connector_index.connector(slot)
         since_ms, occupied = newest
-        effects.changes.append(BayChanged(station_id, name, occupied, None if was is None else was[1], since_ms))
+        effects.changes.append(BayChanged(station_id, name, occupied, since_ms))

@@ -123,10 +123,10 @@ class StoreQueries(Protocol):
         """The status intervals of these connectors, all different, that begin at or after these moments, and those of
         the last moment before; ordered by connector_key, since_ms, place."""
 
-    def bays(self, wanted: list[tuple[int, str, int]]) -> StoredBays:
-        """Of these (connector_key, bay, ts_ms) the intervals that begin at or after the moments, and the last before;
-        and the events since of all bays of these connectors (engine/bays.event_in), at least from the earliest moment
-        of each on."""
+    def bays(self, wanted: list[tuple[int, str, int, int]]) -> StoredBays:
+        """Of these (connector_key, bay, first_ms, last_ms) the intervals that begin at or after the first moments, and
+        the last before; and the events of the bays (engine/bays.event_in), at least those from the first moment until
+        the first interval behind the last begins. Others of the connectors may be among them."""
 
     def rated_powers(self, connectors: list[tuple[str, int]]) -> list[int]:
         """What each connector can deliver, mW, by the registry of stations; 0: it is not registered."""

@@ -1,9 +1,9 @@
 """Energy of a connector's segments from its readings, in order: from registers, where there are none from power.
 
-The rules are those of docs/adr/0014: what a register is judged by, when a meter was reset, to whom a rise belongs.
-Before the first and after the last accepted register of a session, energy is integrated from power by sample and hold:
-a power holds until the next reading (left rectangle), and a reading without power does not change it. Only import
-counts: negative power (vehicle to grid) integrates as 0.
+Registers are judged by the rules of docs/adr/0014: here in closed form where those of a connector are plain, the others
+one by one by streams/kernels/registers. Before the first and after the last accepted register of a session, energy is
+integrated from power by sample and hold: a power holds until the next reading (left rectangle), and a reading without
+power does not change it. Only import counts: negative power (vehicle to grid) integrates as 0.
 
 Readings come in the order of the connector's timeline. A segment is a session, or what is outside of one.
 
@@ -17,6 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.session import HoldReason
+from streams.kernels.registers import (
+    IMPLAUSIBLE,
+    RESET,
+    Rises,
+    advance_exports,
+    advance_registers,
+    plausible,
+    put_late,
+)
 from streams.kernels.runs import (
     I64,
     NULL,
@@ -29,32 +38,17 @@ from streams.kernels.runs import (
     previous_in_run,
     rows_by_rank,
     rows_where,
-    runs_of,
 )
 from streams.kernels.session_energy import (
-    DT_CAP_MS,
     REGISTER_SLACK_MWH,
     SAMPLED_MS_MAX,
     UJ_PER_MWH,
     SessionEnergy,
-    most_mwh,
     unsure_uj,
 )
 
 HOLD_MS_MAX: Final = 86_400_000  # a power holds for a day at most; 10 MW x a day = 8.6e17 uJ, ten of them fit an int64
-# Against the device's own power a register is judged only over a time in which its samples say something of it.
-OWN_POWER_MS_MAX: Final = 900_000
-OWN_POWER_FACTOR: Final = 4
-OWN_POWER_SLACK_MWH: Final = 1_000_000
-WHOLE_WH_MWH: Final = 1_000  # OCPP 1.6's registers of start and stop are of whole Wh, those of its samples need not be
-
 _GAP_MS_MAX: Final = np.iinfo(np.int32).max  # 24 days
-
-ROLLBACK: Final = 1
-RESET: Final = 2
-ZERO: Final = 4
-IMPLAUSIBLE: Final = 8
-EXPORT_IMPLAUSIBLE: Final = 512
 
 
 @dataclass(slots=True)
@@ -88,6 +82,12 @@ class Accounted:
     def blank(cls, rows: int) -> "Accounted":
         """Of readings that account for nothing."""
         return cls(np.zeros(rows, np.int16), *(np.zeros(rows, np.int64) for _ in range(3)))
+
+    def put(self, rows: I64, rises: Rises) -> None:
+        """Set what these rows account for."""
+        self.flags[rows] |= rises.flags
+        self.in_session_mwh[rows], self.outside_mwh[rows] = rises.in_session_mwh, rises.outside_mwh
+        self.rejected_mwh[rows] = rises.rejected_mwh
 
 
 @dataclass(slots=True)
@@ -149,39 +149,11 @@ def advance(
         job.out.flags[job.too_much] |= IMPLAUSIBLE
         segments.hold[runs.key[any_of(job.too_much, runs)]] |= HoldReason.POWER_IMPLAUSIBLE
     if samples.export_mwh is not None:
-        _export(job, samples.export_mwh)
+        advance_exports(segments, runs, samples.ts_ms, samples.export_mwh, job.out.flags)
     if not all_true(in_session):  # nothing is integrated outside
         for name in ("head_uj", "tail_uj", "power_uj", "unsure_uj", "gap_ms", "power_gap_ms"):
             getattr(segments, name)[runs.key[~in_session]] = 0
     return job.out
-
-
-def _plausible(rise_mwh: I64, dt_ms: I64, power_max_mw: I64, peak_mw: I64) -> Bools:
-    """Whether the connector can have delivered this, by its rating and by the power that its device reported."""
-    dt_ms = np.clip(dt_ms, 0, DT_CAP_MS)
-    plausible: Bools = (rise_mwh >= 0) & (rise_mwh <= most_mwh(dt_ms, power_max_mw))
-    own = (peak_mw > 0) & (dt_ms <= OWN_POWER_MS_MAX)
-    own_mwh = np.where(own, dt_ms, 0) * peak_mw // UJ_PER_MWH * OWN_POWER_FACTOR + OWN_POWER_SLACK_MWH
-    plausible &= ~own | (rise_mwh <= own_mwh)
-    return plausible
-
-
-def _unrounded(register: I64, base: I64) -> I64:
-    """The base for a register that is the base in whole Wh: the meter has not fallen."""
-    rounded = (register < base) & (base - register < WHOLE_WH_MWH) & (register % WHOLE_WH_MWH == 0)
-    return np.where(rounded, base, register)
-
-
-def _put_late(segments: SessionEnergy, segment: I64, rise_mwh: I64, ts_ms: I64, unpowered: Bools) -> None:
-    """Keep of the rise to these sessions' first register what they may have delivered themselves. `unpowered`: those
-    that had no power before it."""
-    begin_ms = segments.begin_ms[segment]
-    elapsed_ms = np.where(begin_ms == NULL, 0, ts_ms - begin_ms)
-    late_mwh = np.minimum(rise_mwh, most_mwh(elapsed_ms, segments.power_max_mw[segment]))
-    unknown = unpowered & (segments.before_mwh[segment] == NULL)
-    late_mwh = np.where(unknown, REGISTER_SLACK_MWH + 1, late_mwh)  # more than nothing
-    segments.late_mwh[segment] = np.where(elapsed_ms > 0, late_mwh, 0)
-    segments.begin_ms[segment] = NULL
 
 
 def _area_uj(power_mw: I64, duration_ms: I64) -> I64:
@@ -264,7 +236,7 @@ def _rises(job: _Job, before_ts: I64, power_before: I64) -> tuple[I64, Bools]:
         run = runs.of_row[high]
         carried = segments.peak_mw[runs.key[run]]
         peak = np.where(high == runs.start[run], np.maximum(peak, carried), peak)
-        odd[high] |= ~_plausible(rise[high], dt_ms[high], segments.power_max_mw[runs.key[run]], peak)
+        odd[high] |= ~plausible(rise[high], dt_ms[high], segments.power_max_mw[runs.key[run]], peak)
     if not all_true(metered):
         odd |= metered != metered[runs.start][runs.of_row]
     return rise, odd
@@ -296,7 +268,7 @@ def _put_plain_registers(job: _Job, plain: Bools, rise: I64, area: I64) -> None:
         segments.head_uj[segment[first]] += (area[start] + segments.tail_uj[segment])[first]
         segments.register_first_mwh[segment[first]] = register[first]
         unpowered = segments.power_ts_ms[segment[first]] == NULL
-        _put_late(segments, segment[first], rise[start[first]], samples.ts_ms[start[first]], unpowered)
+        put_late(segments, segment[first], rise[start[first]], samples.ts_ms[start[first]], unpowered)
     if not all_true(metered):
         bare, bare_uj = ~metered, np.add.reduceat(area, runs.start)[plain]
         segments.tail_uj[segment[bare]] += bare_uj[bare]
@@ -399,7 +371,12 @@ def _round(job: _Job, run: I64, at: I64) -> None:
     s.peak_mw[segment] = np.maximum(s.peak_mw[segment], np.where(credible, power, 0))
     metered = samples.register_mwh[at] != NULL
     if any_true(metered):
-        _meter(job, run[metered], at[metered], unpowered[metered])
+        rows = at[metered]
+        rises = advance_registers(
+            s, segment[metered], samples.register_mwh[rows], ts_ms[metered], job.in_session[run[metered]],
+            unpowered[metered],
+        )  # fmt: skip
+        job.out.put(rows, rises)
     if job.trace is not None and before is not None:
         _trace_round(job.trace, before, s.at(segment), at, metered, job.out.flags[at])
 
@@ -416,130 +393,3 @@ def _trace_round(
     anchor = np.where(from_candidate, before.candidate_ts_ms, anchor)
     by_register = from_candidate | (accepted & registered)
     trace.put(at, anchor, before.billed_mwh(), np.maximum(after.billed_mwh(), before.billed_mwh()), by_register)
-
-
-def _meter(job: _Job, run: I64, at: I64, unpowered: Bools) -> None:
-    """Account for one register of the segment of each of these runs (docs/adr/0014, "Energy"). `unpowered`: those that
-    had no power before it."""
-    s, samples, out, segment = job.segments, job.samples, job.out, job.runs.key[run]
-    ts_ms, register, power_max = samples.ts_ms[at], samples.register_mwh[at], s.power_max_mw[segment]
-    in_session, peak = job.in_session[run], s.peak_mw[segment]
-    base, base_ts = s.register_last_mwh[segment], s.register_ts_ms[segment]
-    opening = base == NULL
-    base, base_ts = np.where(opening, register, base), np.where(opening, ts_ms, base_ts)
-    registered = s.register_first_mwh[segment] != NULL
-    register = _unrounded(register, base)
-
-    same = ~opening & (ts_ms <= base_ts)  # a moment with several registers
-    earlier = same & (s.anchor_mwh[segment] != NULL)
-    since = np.where(earlier, s.anchor_mwh[segment], base)
-    since_ts = np.where(earlier, s.anchor_ts_ms[segment], base_ts)
-    none = np.zeros(len(at), np.int64)
-    fits = opening | (
-        (register >= base) & _plausible(register - since, ts_ms - since_ts, power_max, np.where(same, none, peak))
-    )
-    series = ~fits & in_session & ~registered & (register == s.series_mwh[segment])
-    old = s.old_mwh[segment]
-    mixed = ~fits & ~series & (old != NULL)
-    old = np.where(mixed, old, register)
-    mixed &= _plausible(register - old, np.where(mixed, ts_ms - s.old_ts_ms[segment], 0), power_max, none)
-    candidate = s.candidate_mwh[segment]
-    pending = candidate != NULL
-    candidate = np.where(pending, candidate, register)
-    candidate_ts = np.where(pending, s.candidate_ts_ms[segment], ts_ms)
-    elsewhere = (candidate > base) | (candidate * 2 < base)  # a fall by less is a rollback, never a reset
-    reset = pending & ~fits & ~series & ~mixed & elsewhere & (register > candidate)
-    reset &= _plausible(register - candidate, ts_ms - candidate_ts, power_max, peak)
-    accepted = fits | series | mixed | reset
-
-    # To whom the rise belongs.
-    missing_mwh = s.old_counted_mwh[segment] + register - old - s.counted_mwh[segment]
-    rise = np.where(fits, register - base, np.where(reset, register - candidate, 0))
-    rise = np.where(mixed, np.maximum(missing_mwh, 0), rise)
-    own = in_session & (registered | reset | mixed)
-    out.in_session_mwh[at], out.outside_mwh[at] = np.where(own, rise, 0), np.where(own, 0, rise)
-    placeholder = base == 0  # it was no register
-    leap = np.where(reset & ~placeholder, np.maximum(candidate - base, 0), 0)
-    leap = np.where(mixed, -s.old_rejected_mwh[segment], leap)
-    out.rejected_mwh[at] = leap
-    leapt, disagree = reset & in_session & registered & (leap > 0), mixed & in_session & (missing_mwh < 0)
-    s.hold[segment] |= leapt * np.int64(HoldReason.REGISTER_LEAPT)
-    s.hold[segment] |= disagree * np.int64(HoldReason.REGISTERS_MIXED)
-
-    # The segment afterwards.
-    first = accepted & ~registered
-    begins = first | (reset & placeholder & (s.register_first_mwh[segment] == 0))
-    open_uj = np.where(reset, s.candidate_tail_uj[segment], s.tail_uj[segment])
-    s.head_uj[segment] += np.where(first, open_uj, 0)
-    if any_true(first):
-        _put_late(s, segment[first], np.where(fits, rise, 0)[first], ts_ms[first], unpowered[first])
-    s.register_first_mwh[segment] = np.where(
-        begins, np.where(reset, candidate, register), s.register_first_mwh[segment]
-    )
-    s.old_counted_mwh[segment] = np.where(reset, s.counted_mwh[segment], s.old_counted_mwh[segment])
-    s.old_rejected_mwh[segment] = np.where(reset, leap, np.where(mixed, 0, s.old_rejected_mwh[segment]))
-    s.old_ts_ms[segment] = np.where(reset, base_ts, s.old_ts_ms[segment])
-    s.old_mwh[segment] = np.where(reset, base, np.where(mixed, NULL, s.old_mwh[segment]))
-    s.counted_mwh[segment] += np.where(own | ~in_session, rise, 0)
-    moved = accepted & ~same
-    anchor = np.where(fits & ~opening, base, np.where(reset, candidate, np.where(mixed, old, NULL)))
-    old_ts = np.where(mixed, s.old_ts_ms[segment], NULL)
-    anchor_ts = np.where(fits & ~opening, base_ts, np.where(reset, candidate_ts, old_ts))
-    s.anchor_mwh[segment] = np.where(moved, anchor, s.anchor_mwh[segment])
-    s.anchor_ts_ms[segment] = np.where(moved, anchor_ts, s.anchor_ts_ms[segment])
-    s.register_last_mwh[segment] = np.where(accepted, register, s.register_last_mwh[segment])
-    s.register_ts_ms[segment] = np.where(accepted, ts_ms, s.register_ts_ms[segment])
-    s.candidate_tail_uj[segment] = np.where(accepted, 0, s.tail_uj[segment])
-    s.tail_uj[segment] = np.where(accepted, 0, s.tail_uj[segment])
-    s.candidate_mwh[segment] = np.where(accepted, NULL, register)
-    s.candidate_ts_ms[segment] = np.where(accepted, NULL, ts_ms)
-    s.peak_mw[segment] = np.where(accepted, np.maximum(s.last_power_mw[segment], 0), peak)
-    doubt = np.where(register == 0, ZERO, np.where(register < base, ROLLBACK, IMPLAUSIBLE))
-    out.flags[at] |= np.where(fits | series, 0, np.where(accepted, RESET, doubt)).astype(np.int16)
-
-
-def _export(job: _Job, export_mwh: I64) -> None:
-    """Energy fed back: what the export register rises by, judged as the other one is by rated power, time and reset."""
-    rows = rows_where(export_mwh != NULL)
-    if not len(rows):
-        return
-    segments, runs = job.segments, job.runs
-    exporting = runs_of(runs.key[runs.of_row[rows]])
-    segment, register, at_ms = exporting.key, export_mwh[rows], job.samples.ts_ms[rows]
-    before = previous_in_run(register, exporting, segments.export_last_mwh[segment])
-    before_ms = previous_in_run(at_ms, exporting, segments.export_ts_ms[segment])
-    first = before == NULL
-    rise = np.where(first, 0, register - before)
-    elapsed_ms = np.where(first, 0, at_ms - before_ms)
-    odd = ~_plausible(rise, elapsed_ms, segments.power_max_mw[segment][exporting.of_row], np.zeros_like(rise))
-    plain = ~(any_of(odd, exporting) | (segments.export_candidate_mwh[segment] != NULL))
-    segments.export_mwh[segment[plain]] += np.add.reduceat(rise, exporting.start)[plain]
-    last = exporting.last[plain]
-    segments.export_last_mwh[segment[plain]], segments.export_ts_ms[segment[plain]] = register[last], at_ms[last]
-    for of_runs, at in rows_by_rank(exporting, rows_where(~plain)):
-        fits = _export_round(segments, segment[of_runs], register[at], at_ms[at])
-        job.out.flags[rows[at]] |= np.where(fits, 0, EXPORT_IMPLAUSIBLE).astype(np.int16)
-
-
-def _export_round(segments: SessionEnergy, segment: I64, register: I64, ts_ms: I64) -> Bools:
-    """Account for one export register of each of these segments. Returns which are accepted."""
-    power_max, none = segments.power_max_mw[segment], np.zeros(len(segment), np.int64)
-    base, base_ts = segments.export_last_mwh[segment], segments.export_ts_ms[segment]
-    opening = base == NULL
-    base, base_ts = np.where(opening, register, base), np.where(opening, ts_ms, base_ts)
-    register = _unrounded(register, base)
-    candidate = segments.export_candidate_mwh[segment]
-    pending = candidate != NULL
-    candidate = np.where(pending, candidate, register)
-    candidate_ts = np.where(pending, segments.export_candidate_ts_ms[segment], ts_ms)
-    fits = _plausible(register - base, ts_ms - base_ts, power_max, none)
-    reset = ~fits & pending & ((candidate > base) | (candidate * 2 < base)) & (register > candidate)
-    reset &= _plausible(register - candidate, ts_ms - candidate_ts, power_max, none)
-    accepted: Bools = fits | reset
-    segments.hold[segment] |= (reset & (candidate > base) & (base != 0)) * np.int64(HoldReason.REGISTER_LEAPT)
-    segments.export_mwh[segment] += np.where(accepted, register - np.where(reset, candidate, base), 0)
-    segments.export_last_mwh[segment] = np.where(accepted, register, segments.export_last_mwh[segment])
-    segments.export_ts_ms[segment] = np.where(accepted, ts_ms, segments.export_ts_ms[segment])
-    segments.export_candidate_mwh[segment] = np.where(accepted, NULL, register)
-    segments.export_candidate_ts_ms[segment] = np.where(accepted, NULL, ts_ms)
-    return accepted

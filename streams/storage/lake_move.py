@@ -50,17 +50,20 @@ _LOCK_KEY: Final = 0x766F6C6B  # advisory, any unused number: of the one process
 _RAISE: Final = "UPDATE telemetry.stream_offset SET border_ms = %(border)s WHERE border_ms < %(border)s"
 # Of each connector: its two newest sessions that are over are left alone, with what follows the older one's end. A pass
 # for any reading behind the border begins there or later, because it begins at the end of the last session but one that
-# began before the reading. A connector with fewer has passes over all of its readings, and keeps them. Whole minutes,
+# began before the reading. A connector with fewer has passes over all of its readings that are stored. Whole minutes,
 # because the registers of a window are found again from all of its readings.
 _CUT: Final = f"""
 INSERT INTO telemetry.lake_cut (connector_key, partition, until)
-SELECT c.connector_key, c.partition, least(%(end)s, date_trunc('minute', since.last_at))
-FROM telemetry.connector AS c CROSS JOIN LATERAL (
+SELECT c.connector_key, c.partition, least(%(end)s, greatest(date_trunc('minute', since.last_at), oldest.at))
+FROM telemetry.connector AS c CROSS JOIN (
+    SELECT coalesce(to_timestamp(min(week)::bigint * {WEEK_MS // 1_000}), 'infinity') AS at
+    FROM telemetry.weeks_of('reading') AS week
+) AS oldest LEFT JOIN LATERAL (
     SELECT started_at, last_at, session_key FROM telemetry.session
     WHERE connector_key = c.connector_key AND end_reason NOT IN ({int(EndReason.OPEN)}, {int(EndReason.WITHDRAWN)})
         AND last_at < %(settled)s
     ORDER BY started_at DESC, last_at DESC, session_key DESC OFFSET 1 LIMIT 1
-) AS checkpoint CROSS JOIN LATERAL (
+) AS checkpoint ON true CROSS JOIN LATERAL (
     SELECT min(s.last_at) AS last_at FROM telemetry.session AS s
     WHERE s.connector_key = c.connector_key AND s.end_reason <> {int(EndReason.WITHDRAWN)}
         AND s.started_at >= checkpoint.started_at
@@ -73,12 +76,15 @@ FROM telemetry.reading AS r JOIN telemetry.lake_cut AS k USING (connector_key)
 WHERE k.partition = %(partition)s AND r.ts >= %(since)s AND r.ts < %(until)s AND r.ts < k.until
 """
 _WINDOWS_OF: Final = """
-FROM telemetry.window_1m AS r JOIN telemetry.connector AS c USING (connector_key)
-WHERE c.partition = %(partition)s AND r.bucket >= %(since)s AND r.bucket < %(until)s
+FROM telemetry.window_1m AS r JOIN telemetry.lake_cut AS k USING (connector_key)
+WHERE k.partition = %(partition)s AND r.bucket >= %(since)s AND r.bucket < %(until)s AND r.bucket < k.until
 """
+# A pass that revises readings that stay revises their minutes: these stay too.
 _WINDOW_COUNTS: Final = """
-SELECT (r.bucket AT TIME ZONE 'UTC')::date AS day, c.partition, count(*), count(*)
+SELECT (r.bucket AT TIME ZONE 'UTC')::date AS day, c.partition, count(*),
+       count(*) FILTER (WHERE r.bucket < k.until)
 FROM telemetry.window_1m AS r JOIN telemetry.connector AS c USING (connector_key)
+LEFT JOIN telemetry.lake_cut AS k USING (connector_key)
 WHERE r.bucket >= %s AND r.bucket < %s GROUP BY 1, 2 ORDER BY 1, 2
 """
 _COUNTS: Final = """
@@ -89,11 +95,9 @@ LEFT JOIN telemetry.lake_cut AS k USING (connector_key)
 WHERE r.ts >= %s AND r.ts < %s GROUP BY 1, 2 ORDER BY 1, 2
 """
 _IN_WINDOWS: Final = """
-SELECT sum(w.readings) FROM telemetry.window_1m AS w JOIN telemetry.connector AS c USING (connector_key)
-WHERE c.partition = %s AND w.bucket >= %s AND w.bucket < %s
-"""
-_IN_LAKE: Final = """
-SELECT coalesce(sum(rows), 0) FROM telemetry.lake_file WHERE kind = %s AND partition = %s AND day = %s
+SELECT (w.bucket AT TIME ZONE 'UTC')::date AS day, c.partition, sum(w.readings)::bigint
+FROM telemetry.window_1m AS w JOIN telemetry.connector AS c USING (connector_key)
+WHERE w.bucket >= %s AND w.bucket < %s GROUP BY 1, 2
 """
 _NOTE: Final = """
 INSERT INTO telemetry.lake_file (path, kind, day, partition, rows, bytes, content_hash, first_ts, last_ts,
@@ -114,7 +118,7 @@ class LakeMismatch(KitError):
 
 
 class MoveStep(StrEnum):
-    """The steps of a move, as far as it has come when they are reported."""
+    """A step of a move, reported when it is done."""
 
     BORDER_RAISED = "border raised"
     CUTS_NOTED = "cuts noted"
@@ -194,6 +198,22 @@ def _counted(connection: Connection, query: LiteralString, number: int, *, again
     return _Week(number, again, connection.execute(query, bounds).fetchall())
 
 
+def _moved_at_once(
+    connection: Connection, query: LiteralString, weeks: list[int], again: Callable[[int], bool]
+) -> Iterator[list[_Week]]:
+    """Those of these weeks that are worth it, counted, in runs that are moved together: no other is between them."""
+    together: list[_Week] = []
+    for week in weeks:
+        counted = _counted(connection, query, week, again=again(week))
+        if counted.worth_moving:
+            together.append(counted)
+        if together and (not counted.worth_moving or _is_large(together)):
+            yield together
+            together = []
+    if together:
+        yield together
+
+
 def _is_large(weeks: list[_Week]) -> bool:
     """Whether these fill files of their own; of a small fleet, weeks that are due at once share them."""
     partitions = {count[1] for week in weeks for count in week.counts}
@@ -259,66 +279,63 @@ class LakeMover:
             if not alone:
                 return []
             try:
-                moved = self._move(connection, now - timedelta(days=after_days))
+                last_end = now - timedelta(days=after_days) - _SLACK - _BACKLOG
+                moved = self._move(connection, last_end)
                 if window_days:
-                    moved += self._move_windows(connection, now - timedelta(days=window_days))
+                    moved += self._move_windows(connection, now - timedelta(days=window_days), last_end)
                 if retention_days:
                     self._expire(connection, now - timedelta(days=retention_days))
             except KitError as error:
-                connection.execute(_REPORT, {"fault": str(error)})
+                if not self._stopping.is_set():
+                    connection.execute(_REPORT, {"fault": str(error)})
                 raise
             connection.execute(_REPORT, {"fault": None})
             return moved
 
-    def _move(self, connection: Connection, before: datetime) -> list[Move]:
-        last_end = before - _SLACK - _BACKLOG
-        weeks = sorted(week for (week,) in connection.execute("SELECT telemetry.weeks_of('reading')"))
+    def _move(self, connection: Connection, last_end: datetime) -> list[Move]:
+        weeks = sorted(_weeks_of(connection, "reading"))
         due = [week for week in weeks if from_ms((week + 1) * WEEK_MS) <= last_end]
         done = {week for (week,) in connection.execute("SELECT week FROM telemetry.lake_week")}
         if not set(due) - done:
             return []
         self._raise_border(connection, from_ms((due[-1] + 1) * WEEK_MS))
-        moved, together = [], []
-        for week in due:
-            counted = _counted(connection, _COUNTS, week, again=week in done)
-            if counted.worth_moving:
-                together.append(counted)
-            if together and (not counted.worth_moving or _is_large(together)):
-                moved.append(self._move_weeks(connection, together))
-                together = []
-        if together:
-            moved.append(self._move_weeks(connection, together))
-        return moved
+        runs = _moved_at_once(connection, _COUNTS, due, done.__contains__)
+        return [self._move_weeks(connection, weeks) for weeks in runs]
 
-    def _move_windows(self, connection: Connection, before: datetime) -> list[Move]:
-        """The windows of a minute of weeks whose readings were moved: behind the border they change no more."""
-        weeks = [week for (week,) in connection.execute("SELECT telemetry.weeks_of('window_1m')")]
-        done = {week for (week,) in connection.execute("SELECT week FROM telemetry.lake_week")}
+    def _move_windows(self, connection: Connection, before: datetime, last_end: datetime) -> list[Move]:
+        """The windows of a minute of weeks whose readings were moved: behind the border they change no more. Nor do,
+        once it is raised, those of weeks that have no readings because these were dropped."""
         (layout,) = connection.execute("SELECT layout FROM telemetry.storage").fetchone() or ("",)
-        due = sorted(week for week in weeks if week in done and from_ms((week + 1) * WEEK_MS) <= before)
-        moved, together = [], []
-        for week in due if layout != "community" else ():
-            together.append(_counted(connection, _WINDOW_COUNTS, week, again=False))
-            if _is_large(together) or week == due[-1]:
-                moved.append(self._move_windows_of(connection, together))
-                together = []
-        return moved
+        if layout == "community":
+            return []
+        old = [week for week in _weeks_of(connection, "window_1m") if from_ms((week + 1) * WEEK_MS) <= before]
+        done = {week for (week,) in connection.execute("SELECT week FROM telemetry.lake_week")}
+        bare = {week for week in old if from_ms((week + 1) * WEEK_MS) <= last_end} - done
+        if bare := bare - _weeks_of(connection, "reading"):
+            self._raise_border(connection, from_ms((max(bare) + 1) * WEEK_MS))
+            bare -= _weeks_of(connection, "reading")  # one may have come until then
+        due = sorted(week for week in old if week in done or week in bare)
+        since_ms = _minutes_since_ms(connection)
+        runs = _moved_at_once(connection, _WINDOW_COUNTS, due, lambda week: (week + 1) * WEEK_MS <= since_ms)
+        return [self._move_windows_of(connection, weeks) for weeks in runs]
 
     def _move_windows_of(self, connection: Connection, weeks: list[_Week]) -> Move:
         self._forget_orphans(connection, WINDOWS, weeks)
         files = [self._write(connection, WINDOWS, _WINDOWS_OF, *span) for span in _spans(weeks)]
         bounds = (weeks[0].start, weeks[-1].end)
-        sums = f"SELECT {WINDOWS.sums} FROM telemetry.window_1m AS r WHERE r.bucket >= %s AND r.bucket < %s"  # noqa: S608  # our own names
+        sums = (
+            f"SELECT {WINDOWS.sums} FROM telemetry.window_1m AS r JOIN telemetry.lake_cut AS k USING (connector_key) "  # noqa: S608  # our own names
+            "WHERE r.bucket >= %s AND r.bucket < %s AND r.bucket < k.until"
+        )
         with connection.transaction():
-            for week in weeks:
-                connection.execute("SELECT telemetry.lock_windows(%s)", (week.number,))
+            connection.execute("SELECT telemetry.lock_windows()")
             found = connection.execute(sums.encode(), bounds).fetchone() or ()
             written = map(sum, zip(*(file.sums for file in files), strict=True))
             if files and [int(value) for value in found] != list(written):
                 raise LakeMismatch("windows changed while they were moved; they are moved again later")
             _note_files(connection, files)
             for week in weeks:
-                drop_week(connection, week.number)
+                drop_week(connection, week.number, week.movable)
             self._progress(MoveStep.DROPPED, None)
         self._progress(MoveStep.COMMITTED, None)
         return _moved(weeks, WINDOWS, files)
@@ -337,8 +354,7 @@ class LakeMover:
         self._forget_orphans(connection, READINGS, weeks)
         for week in weeks:
             if not week.again:
-                for day, partition, rows, _ in week.counts:
-                    self._check_ledger(connection, day, partition, rows)
+                _check_ledger(connection, week)
         files = [self._write(connection, READINGS, _READINGS_OF, *span) for span in _spans(weeks)]
         with connection.transaction():
             _note_files(connection, files)
@@ -346,7 +362,9 @@ class LakeMover:
                 raise LakeMismatch("the files do not have as many readings as were counted")
             for week in weeks:
                 if week.movable:
-                    connection.execute("SELECT telemetry.drop_moved(%s, %s)", (week.number, week.movable))
+                    connection.execute(
+                        "SELECT telemetry.drop_moved('reading', 'ts', %s, %s)", (week.number, week.movable)
+                    )
                 connection.execute(_WEEK_MOVED, (week.number,))
             self._progress(MoveStep.DROPPED, None)
         self._progress(MoveStep.COMMITTED, None)
@@ -399,29 +417,11 @@ class LakeMover:
         if row is None or [int(value) for value in row] != found.sums:
             raise LakeMismatch(f"{path} does not have the rows of the database")
 
-    def _check_ledger(self, connection: Connection, day: date, partition: int, rows: int) -> None:
-        """The readings of a day, stored and moved, are as many as were counted into its windows."""
-        since = _midnight(day)
-        if not self._has_minutes(connection, since):
-            return
-        (counted,) = connection.execute(_IN_WINDOWS, (partition, since, since + _DAY)).fetchone() or (None,)
-        (moved,) = connection.execute(_IN_LAKE, (READINGS.kind, partition, day)).fetchone() or (0,)
-        if counted is not None and counted != rows + moved:
-            raise LakeMismatch(
-                f"{day}, partition {partition}: {rows} readings are stored and {moved} moved, "
-                f"the windows count {counted}"
-            )
-
-    @staticmethod
-    def _has_minutes(connection: Connection, since: datetime) -> bool:
-        """Whether the windows of a minute were not dropped yet."""
-        row = connection.execute("SELECT since_ms FROM telemetry.window_retained WHERE width = '1m'").fetchone()
-        return row is not None and to_ms(since) >= row[0]
-
     def _forget_orphans(self, connection: Connection, table: LakeTable, weeks: list[_Week]) -> None:
         """Remove what a move left that ended before its transaction."""
         dates = [(week.start + number * _DAY).date() for week in weeks for number in range(7)]
-        found = connection.execute("SELECT path FROM telemetry.lake_file WHERE day = ANY(%s)", (dates,))
+        query = "SELECT path FROM telemetry.lake_file WHERE kind = %s AND last_ts >= %s AND day = ANY(%s)"
+        found = connection.execute(query, (table.kind, weeks[0].start, dates))
         known = {path for (path,) in found}
         for folder in (TEMPORARY, *(f"{table.kind}/day={day}" for day in dates)):
             for path in self._folder.paths(folder):
@@ -429,10 +429,40 @@ class LakeMover:
                     self._folder.remove(path)
 
     def _expire(self, connection: Connection, before: datetime) -> None:
-        """Drop the files all of whose readings are past the retention."""
-        gone = connection.execute("DELETE FROM telemetry.lake_file WHERE last_ts < %s RETURNING path", (before,))
-        for (path,) in gone.fetchall():
-            self._folder.remove(path)
+        """Drop the files of readings, all of which are past the retention; those of windows have none."""
+        query = "SELECT path FROM telemetry.lake_file WHERE kind = %s AND last_ts < %s ORDER BY path"
+        for (path,) in connection.execute(query, (READINGS.kind, before)).fetchall():
+            # A file that cannot be removed is noted on, and tried again: nobody else would find it.
+            with connection.transaction():
+                connection.execute("DELETE FROM telemetry.lake_file WHERE path = %s", (path,))
+                self._folder.remove(path)
+
+
+def _check_ledger(connection: Connection, week: _Week) -> None:
+    """The readings of a day, of which none was moved before, are as many as were counted into its windows."""
+    if to_ms(week.start) < _minutes_since_ms(connection):
+        return
+    found = connection.execute(_IN_WINDOWS, (week.start, week.end))
+    counted = {(day, partition): readings for day, partition, readings in found}
+    for day, partition, rows, _ in week.counts:
+        in_windows = counted.get((day, partition), rows)
+        if in_windows != rows:
+            raise LakeMismatch(
+                f"{day}, partition {partition}: {rows} readings are stored, the windows count {in_windows}"
+            )
+
+
+def _minutes_since_ms(connection: Connection) -> int:
+    """Since when no window of a minute was dropped."""
+    (since_ms,) = connection.execute(
+        "SELECT since_ms FROM telemetry.window_retained WHERE width = '1m'"
+    ).fetchone() or (0,)
+    return int(since_ms)
+
+
+def _weeks_of(connection: Connection, table: LiteralString) -> set[int]:
+    """The weeks that have a piece of this table."""
+    return {week for (week,) in connection.execute("SELECT telemetry.weeks_of(%s)", (table,))}
 
 
 def _note_files(connection: Connection, files: list[LakeFile]) -> None:

@@ -31,15 +31,14 @@ class LakeTable:
     """A table whose rows are moved, and how their file is laid out."""
 
     kind: str
-    table: str
     moment: str  # the column by which they are of a day
     columns: tuple[StoredColumn, ...]  # integers and moments, connector_key among them
     text: StoredColumn | None  # one column of texts
     order: str  # SQL: of the rows of a connector
     # By measurement (docs/adr/0022): what rises or repeats by differences, what has few values by a dictionary.
-    encodings: dict[str, str]
+    by_column: dict[str, str]
     dictionary: tuple[str, ...]
-    looked_for: tuple[str, ...]  # columns by which readers choose rows
+    filtered: tuple[str, ...]  # columns by which readers choose rows
 
     @property
     def schema(self) -> pa.Schema:
@@ -79,34 +78,32 @@ def _without_null(column: StoredColumn) -> str:
 
 READINGS: Final = LakeTable(
     kind="reading",
-    table=READING.name,
     moment="ts",
     columns=tuple(column for column in READING.fields if column.type != "text"),
     text=next(column for column in READING.fields if column.type == "text"),
     order="r.ts, r.seq NULLS FIRST, r.part, r.boot NULLS FIRST, r.payload_hash",
-    encodings={
+    by_column={
         **dict.fromkeys(("ts", "seq", "energy_mwh", "energy_export_mwh", "temperature_mc"), "DELTA_BINARY_PACKED"),
         **dict.fromkeys(("voltage_mv", "soc_mpct", "in_session_mwh", "session_key"), "BYTE_STREAM_SPLIT"),
     },
     dictionary=("station_id",),
-    looked_for=("connector_key", "ts", "session_key"),
+    filtered=("connector_key", "ts", "session_key"),
 )
 
 
 WINDOWS: Final = LakeTable(
     kind="window_1m",
-    table=WINDOW.name,
     moment="bucket",
     columns=(*WINDOW.fields, StoredColumn("revision", "revision", "int4", nullable=False)),
     text=None,
     order="r.bucket",
-    encodings=dict.fromkeys(
+    by_column=dict.fromkeys(
         ("bucket", *(field.name for field in WINDOW.fields if field.type == "timestamptz" and field.name != "bucket"),
          "energy_first_mwh", "energy_last_mwh", "energy_export_first_mwh", "energy_export_last_mwh"),
         "DELTA_BINARY_PACKED",
     ),
     dictionary=("station_id",),
-    looked_for=("connector_key", "bucket"),
+    filtered=("connector_key", "bucket"),
 )  # fmt: skip
 
 

@@ -27,10 +27,11 @@ from streams.engine.store_queries import (
 from streams.errors import Fenced
 from streams.storage.bays import drop_bays_before
 from streams.storage.connections import Connection, Connections
+from streams.storage.quarantine import drop_quarantined_before
 from streams.storage.schema import drop_before, stored_partitions, summarize
 from streams.storage.status import drop_statuses_before
 from streams.storage.tables import WEEK_MS
-from streams.storage.window_retention import drop_quarantined_before, drop_windows_before
+from streams.storage.window_retention import drop_windows_before
 from streams.tariffs.version import TariffVersion
 
 I64 = NDArray[np.int64]
@@ -138,7 +139,7 @@ ORDER BY i.connector_key, i.since, i.place
 
 _BAY_INTERVALS: Final = f"""
 SELECT i.connector_key, i.bay, {_MS.format("i.since")}, i.occupied
-FROM unnest(%s::int[], %s::text[], %s::bigint[]) AS wanted (key, bay, ms)
+FROM unnest(%s::int[], %s::text[], %s::bigint[], %s::bigint[]) AS wanted (key, bay, ms, last_ms)
 LEFT JOIN LATERAL (
     SELECT since FROM telemetry.bay_interval
     WHERE connector_key = wanted.key AND bay = wanted.bay AND since < {_MOMENT.format("wanted.ms")}
@@ -150,9 +151,18 @@ ORDER BY i.connector_key, i.bay, i.since
 """  # noqa: S608  # constants of this module
 _BAY_READINGS: Final = f"""
 SELECT wanted.key, {_MS.format("r.ts")}, r.extra
-FROM unnest(%s::int[], %s::bigint[]) AS wanted (key, ms) CROSS JOIN LATERAL (
+FROM (
+    SELECT key, {_MOMENT.format("min(ms)")} AS since, max(coalesce(next.since, 'infinity')) AS until
+    FROM unnest(%s::int[], %s::text[], %s::bigint[], %s::bigint[]) AS given (key, bay, ms, last_ms)
+    LEFT JOIN LATERAL (
+        SELECT since FROM telemetry.bay_interval
+        WHERE connector_key = given.key AND bay = given.bay AND since > {_MOMENT.format("given.last_ms")}
+        ORDER BY since LIMIT 1
+    ) AS next ON true
+    GROUP BY key
+) AS wanted CROSS JOIN LATERAL (
     SELECT ts, extra, {", ".join(MEASURED)} FROM telemetry.reading
-    WHERE connector_key = wanted.key AND ts >= {_MOMENT.format("wanted.ms")} OFFSET 0
+    WHERE connector_key = wanted.key AND ts >= wanted.since AND ts <= wanted.until OFFSET 0
 ) AS r
 WHERE strpos(r.extra, '{SIGN}') > 0
   AND {" AND ".join(f"r.{name} {'IS NULL' if empty == NULL_I64 else '= 0'}" for name, empty in MEASURED.items())}
@@ -279,8 +289,8 @@ class Store:
             if drop_before_moment is not None and drop_before(connection, drop_before_moment):
                 self.forget_weeks()
 
-    def drop_statuses(self, before: datetime) -> None:
-        """Drop the intervals of statuses and bays that ended before the moment."""
+    def drop_intervals(self, before: datetime) -> None:
+        """Drop the intervals of statuses, bays and silences that ended before the moment."""
         with self.connections.lend() as connection:
             drop_statuses_before(connection, before)
             drop_bays_before(connection, before)
@@ -345,16 +355,12 @@ class Store:
             rows = connection.execute(_STATUS_INTERVALS.encode(), (connector_key, ts_ms), prepare=False)
             return [StoredStatus(*row) for row in rows]
 
-    def bays(self, wanted: list[tuple[int, str, int]]) -> StoredBays:
+    def bays(self, wanted: list[tuple[int, str, int, int]]) -> StoredBays:
         """Implement StoreQueries.bays."""
-        keys, bays, moments_ms = (list(column) for column in zip(*wanted, strict=True))
-        since_ms: dict[int, int] = {}
-        for key, _, moment_ms in wanted:
-            since_ms[key] = min(moment_ms, since_ms.get(key, moment_ms))
+        given = [list(column) for column in zip(*wanted, strict=True)]
         with self.connections.lend() as connection, connection.pipeline():
-            intervals = connection.execute(_BAY_INTERVALS.encode(), (keys, bays, moments_ms), prepare=False)
-            since = list(since_ms), list(since_ms.values())
-            readings = connection.execute(_BAY_READINGS.encode(), since, prepare=False)
+            intervals = connection.execute(_BAY_INTERVALS.encode(), given, prepare=False)
+            readings = connection.execute(_BAY_READINGS.encode(), given, prepare=False)
             return StoredBays([StoredBayInterval(*row) for row in intervals], readings.fetchall())
 
     def rated_powers(self, connectors: list[tuple[str, int]]) -> list[int]:

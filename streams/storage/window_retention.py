@@ -9,7 +9,6 @@ from streams.storage.connections import Connection
 from streams.storage.tables import COARSE, WEEK_MS, WINDOW, kept_of, select_coarse
 
 MINUTE: Final = "1m"
-WIDTHS: Final = (MINUTE, *(name.removeprefix("window_") for name in COARSE))
 _DELETED_ROWS_MAX: Final = 50_000  # at once, ~0.5 s of one connection; the rest an hour later
 _NOTE: Final = """
 UPDATE telemetry.window_retained SET since_ms = greatest(since_ms, %s) WHERE width = %s
@@ -44,28 +43,32 @@ def drop_windows_before(connection: Connection, now: datetime, days: Mapping[str
     return dropped
 
 
-def drop_week(connection: Connection, week: int) -> None:
-    """Drop the windows of a minute of this week, and keep what they come to in the coarse ones."""
+def drop_week(connection: Connection, week: int, moved: int | None = None) -> None:
+    """Drop the windows of a minute of this week, and keep what they come to in the coarse ones.
+
+    `moved`: only those that telemetry.lake_cut lets go, which are so many."""
     start, end = from_ms(week * WEEK_MS), from_ms((week + 1) * WEEK_MS)
+    bounds = f"bucket >= '{start.isoformat()}' AND bucket < '{end.isoformat()}'"
+    chosen, deleted = f"WHERE {bounds}", f"WHERE {bounds}"
+    if moved is not None:
+        chosen = f"JOIN telemetry.lake_cut AS k USING (connector_key) WHERE {bounds} AND bucket < k.until"
+        deleted = (
+            f"AS w USING telemetry.lake_cut AS k WHERE {bounds} AND w.connector_key = k.connector_key "
+            "AND bucket < k.until"
+        )
     with connection.transaction():
-        connection.execute("SELECT telemetry.lock_windows(%s)", (week,))
+        connection.execute("SELECT telemetry.lock_windows()")
         for name, width in COARSE.items():
-            # A week that was dropped before has a piece again where a late reading fell into it.
-            kept, bounds = kept_of(name), f"WHERE bucket >= '{start.isoformat()}' AND bucket < '{end.isoformat()}'"
-            source = select_coarse(width, timescale=False, where=bounds, kept=kept)
+            # A week that was dropped before has rows again where some were left, or a late reading fell into it.
+            kept = kept_of(name)
+            source = select_coarse(width, timescale=False, where=chosen, kept=kept)
             columns = ", ".join(field.name for field in WINDOW.fields)
             connection.execute(f"CREATE TEMP TABLE kept_week ON COMMIT DROP AS {source}".encode())
-            connection.execute(f"DELETE FROM {kept} {bounds}".encode())  # noqa: S608  # our own names
+            connection.execute(f"DELETE FROM {kept} {deleted}".encode())  # noqa: S608  # our own names
             connection.execute(f"INSERT INTO {kept} ({columns}) SELECT {columns} FROM kept_week".encode())  # noqa: S608  # our own names
             connection.execute("DROP TABLE kept_week")
-        connection.execute("SELECT telemetry.drop_windows(%s)", (week,))
+        if moved is None:
+            connection.execute("SELECT telemetry.drop_windows(%s)", (week,))
+        else:
+            connection.execute("SELECT telemetry.drop_moved('window_1m', 'bucket', %s, %s)", (week, moved))
         connection.execute(_NOTE, (to_ms(end), MINUTE))
-
-
-def drop_quarantined_before(connection: Connection, before: datetime, keep_reasons: list[str]) -> None:
-    """Drop refused items that were received before, but for these reasons."""
-    connection.execute(
-        "DELETE FROM telemetry.quarantine WHERE id = ANY(ARRAY(SELECT id FROM telemetry.quarantine "
-        "WHERE received_at < %s AND reason <> ALL(%s) ORDER BY received_at LIMIT %s))",
-        (before, keep_reasons, _DELETED_ROWS_MAX),
-    )

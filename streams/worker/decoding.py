@@ -21,6 +21,10 @@ from streams.engine.batch import Frame, PackedRows
 UNREADABLE: Final = "unreadable_frame"
 FAILED: Final = "processing_failed"  # readable, but a step fails on it: a fault of this program
 _SCHEMAS: Final = {FrameKind.READINGS: READING_SCHEMA, FrameKind.REFUSED: REFUSED_SCHEMA}
+_REQUIRED: Final = {
+    int(kind): [(place, field.name) for place, field in enumerate(schema) if not field.nullable]
+    for kind, schema in _SCHEMAS.items()
+}
 
 
 def read_frames(frames: Sequence[tuple[FrameHeader, bytes]], partition: int) -> list[Frame | FrameError]:
@@ -79,9 +83,9 @@ def read_frame(header: FrameHeader, frame: bytes, partition: int) -> Frame:
         raise FrameError(f"frame body broken: {error}") from error
     if batch.num_rows != header.items:
         raise FrameError(f"the header says {header.items} items, the body has {batch.num_rows}")
-    for field in schema:
-        if not field.nullable and batch.column(field.name).null_count:
-            raise FrameError(f"column {field.name} may not be null")
+    for place, name in _REQUIRED[header.kind]:
+        if batch.column(place).null_count:
+            raise FrameError(f"column {name} may not be null")
     return header, batch
 
 

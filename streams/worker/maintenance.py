@@ -42,7 +42,7 @@ async def maintain_regularly(context: WorkerContext) -> None:
 
 def _trim(context: WorkerContext, now: datetime) -> None:
     if days := context.status_retention_days():
-        context.store.drop_statuses(now - timedelta(days=days))
+        context.store.drop_intervals(now - timedelta(days=days))
     if days := context.quarantine_retention_days():
         # Frames that could not be processed wait for somebody: their readings count nowhere.
         context.store.drop_quarantined(now - timedelta(days=days), (UNREADABLE, FAILED))

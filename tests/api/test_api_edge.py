@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from api.sessions import examples as session_examples
 from api.sessions.models import Session, SessionPage, SessionRequestAccepted, StopAccepted
 from api.telemetry import examples
-from api.telemetry.history import READING_KINDS, REVISED_WINDOW_KINDS
+from api.telemetry.history.tables import READING_KINDS, REVISED_WINDOW_KINDS
 from api.telemetry.models import (
     Energy,
     HistoryPage,

@@ -14,8 +14,8 @@ import psycopg
 import pyarrow as pa
 import pytest
 
+from api.telemetry.history.renderings import ARROW, CSV
 from api.telemetry.models import HistoryPage
-from api.telemetry.renderings import ARROW, CSV
 from kit.clock import format_rfc3339
 from tests.api.conftest import NOW, Api
 from tests.api.rows import Reading, add_connector, add_readings, random_readings

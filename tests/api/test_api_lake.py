@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psycopg
@@ -14,18 +15,19 @@ from prometheus_client import CollectorRegistry
 
 from api.sessions.declaration import SERVICE as SESSIONS
 from api.telemetry.declaration import SERVICE as TELEMETRY
+from api.telemetry.store import TelemetryStore
 from kit.auth.authenticator import Authenticator
 from kit.auth.token_store import TokenStore
 from kit.clock import ManualClock, format_rfc3339, from_ms
-from kit.database.postgres import open_database
+from kit.database.postgres import Database, open_database
+from kit.lake.reader import LakeReader
 from kit.live.view import InProcessLive
 from kit.web.app import make_app
 from kit.web.server import serve
 from streams.storage.connections import Connections, open_writer
 from streams.storage.store import Store
 from tests.serving import open_service
-from tests.streams.lake_fleet import BORDER_MS, NOW, START_MS, everything, feed_fleet, move, moved
-from voltstream.runtime.database import bring_up_to_date
+from tests.streams.lake_fleet import BORDER_MS, NOW, START_MS, everything, fill, move, moved
 from voltstream.settings import load_settings
 
 _STATIONS = ("P0-A", "P1-A", "P1-B")
@@ -37,12 +39,7 @@ _BORDER = from_ms(BORDER_MS)
 @pytest.fixture
 def filled_url(database_url: str, seed: int) -> str:
     """A database with all tables, and the fleet's readings."""
-    bring_up_to_date(database_url, 2)
-    connections = Connections(partial(open_writer, database_url), 2)
-    try:
-        feed_fleet(Store(connections), seed)
-    finally:
-        connections.close()
+    fill(database_url, seed)
     return database_url
 
 
@@ -160,6 +157,18 @@ async def of_windows(client: httpx.AsyncClient, widths: tuple[str, ...]) -> dict
     return found
 
 
+async def of_connectors(url: str) -> list[list[tuple[Any, ...]]]:
+    """The newest register of each connector, and what is said of stations that nobody registered."""
+    database = await open_database(url, name="queries", connections_max=1)
+    try:
+        store = TelemetryStore(database)
+        registers = await store.newest_registers(_STATIONS)
+        unclaimed = await store.unclaimed(None, NOW - timedelta(days=1), NOW, 10)
+        return [[tuple(row) for row in registers], [tuple(row) for row in unclaimed]]
+    finally:
+        await database.close()
+
+
 async def test_coarse_windows_energy_and_raw_readings_are_the_same_once_finer_windows_are_dropped(
     filled_url: str, tmp_path: Path
 ) -> None:
@@ -167,8 +176,9 @@ async def test_coarse_windows_energy_and_raw_readings_are_the_same_once_finer_wi
     store = Store(connections)
     try:
         async with asking(filled_url, tmp_path) as client:
-            before = await of_windows(client, _COARSE)
+            before, of_all = await of_windows(client, _COARSE), await of_connectors(filled_url)
             store.drop_windows(NOW, {"1m": 10})
+            assert await of_connectors(filled_url) == of_all
             with psycopg.connect(filled_url) as connection:
                 minutes = connection.execute("SELECT min(bucket) FROM telemetry.window_1m").fetchone()
             assert minutes is not None
@@ -188,16 +198,70 @@ async def test_coarse_windows_energy_and_raw_readings_are_the_same_once_finer_wi
         connections.close()
 
 
+async def test_the_ledger_of_energy_is_of_one_moment_while_minutes_are_dropped(
+    filled_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connections = Connections(partial(open_writer, filled_url), 2)
+    store, whole = Store(connections), Database.snapshot
+
+    def drop_before(database: Database) -> AbstractAsyncContextManager[Any]:
+        store.drop_windows(NOW, {"1m": 10})
+        return whole(database)
+
+    path = "/api/v1/telemetry/P0-A/energy"
+    within = {"from": format_rfc3339(from_ms(START_MS) + timedelta(days=2, minutes=7)), "to": _WHOLE["to"]}
+    try:
+        async with asking(filled_url, tmp_path) as client:
+            with monkeypatch.context() as patched:
+                patched.setattr(Database, "snapshot", drop_before)
+                found = await pages(client, path, within, _ACCEPTED[0])
+            assert found == await pages(client, path, within, _ACCEPTED[0])
+    finally:
+        connections.close()
+
+
+async def test_a_move_while_windows_are_read_neither_hides_nor_repeats_any_and_files_take_no_connection(
+    filled_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, parameters = "/api/v1/telemetry/P0-A", {"interval": "1m", "limit": "1000"} | _WHOLE
+    whole, of_files = Database.snapshot, LakeReader.rows
+    open_now, reads = [0], [0]
+
+    @asynccontextmanager
+    async def counted(database: Database) -> AsyncIterator[Any]:
+        async with whole(database) as connection:
+            open_now[0] += 1
+            yield connection
+            open_now[0] -= 1
+
+    async def meanwhile(reader: LakeReader, *arguments: Any) -> Any:
+        assert open_now == [0]
+        found = await of_files(reader, *arguments)
+        reads[0] += 1
+        if reads[0] == 1:
+            await asyncio.to_thread(move, filled_url, tmp_path, window_days=10)
+        return found
+
+    async with asking(filled_url, tmp_path) as client:
+        before = await pages(client, path, parameters, _ACCEPTED[0])
+        await asyncio.to_thread(move, filled_url, tmp_path, window_days=17)  # of the first week
+        monkeypatch.setattr(Database, "snapshot", counted)
+        monkeypatch.setattr(LakeReader, "rows", meanwhile)
+        assert await pages(client, path, parameters, _ACCEPTED[0]) == before
+    assert reads[0] > 2
+
+
 async def test_windows_of_a_minute_are_the_same_once_they_are_in_the_lake(filled_url: str, tmp_path: Path) -> None:
     async with asking(filled_url, tmp_path) as client:
         before = await of_windows(client, ("1m", *_COARSE))
         await asyncio.to_thread(move, filled_url, tmp_path, window_days=10)
         with psycopg.connect(filled_url) as connection:
             files = connection.execute("SELECT sum(rows) FROM telemetry.lake_file WHERE kind = 'window_1m'").fetchone()
-            left = connection.execute("SELECT min(bucket) FROM telemetry.window_1m").fetchone()
+            left = connection.execute(
+                "SELECT count(*) FROM telemetry.window_1m WHERE bucket < %s", (from_ms(START_MS) + timedelta(weeks=2),)
+            ).fetchone()
         assert files is not None
         assert left is not None
-        assert files[0] > 0
-        assert left[0] >= from_ms(START_MS) + timedelta(weeks=2)
+        assert files[0] > 2 * left[0]
         after = await of_windows(client, ("1m", *_COARSE))
         assert {name: after[name] for name in before if after[name] != before[name]} == {}

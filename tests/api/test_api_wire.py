@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.telemetry.renderings import ColumnTable, Kind, to_arrow, to_csv, to_rows
-from api.telemetry.store import QuarantineCursor, ReadingCursor, StationCursor, WindowCursor
+from api.telemetry.history.renderings import ColumnTable, Kind, to_arrow, to_csv, to_rows
+from api.telemetry.history.store import ReadingCursor, WindowCursor
+from api.telemetry.store import QuarantineCursor, StationCursor
 from kit.clock import format_rfc3339, to_ms
 from kit.instants import EARLIEST, LATEST, floor_to, parse_instant
 from kit.web.errors import BadQuery, NotAcceptable

@@ -27,6 +27,7 @@ from kit.auth.authenticator import REVOCATION_S
 from kit.clock import ManualClock, from_ms
 from kit.live.view import InProcessLive
 from kit.observability.tracing import setup_tracing
+from kit.web.connections import ConnectionLimits, Connections
 from kit.web.protocol import DirectProtocol
 from kit.web.server import config_of
 from schemas.frame import decode_body, decode_header
@@ -101,7 +102,9 @@ class Side:
         self.app, self.ingest = make_gateway_app(self.log, InProcessLive(), clock)
         if not direct:
             del self.app.state.direct_routes
-        self._config = config_of(self.app)
+        self._config = config_of(
+            self.app, Connections(ConnectionLimits(1_000_000, 1_000_000), self.app.state.connection_metrics)
+        )
         self._config.load()
         self._protocol: Any = self._config.http_protocol_class
         assert issubclass(self._protocol, DirectProtocol) == direct

@@ -148,8 +148,8 @@ class Cluster:
     async def prepare(self) -> None:
         """Migrate, issue tokens."""
         await run_once(self.environment, "migrate")
-        kinds = ("device", "operator")
-        issued = await asyncio.gather(*(run_once(self.environment, "token", "issue", "--kind", k) for k in kinds))
+        kinds = (("device", "--any-station"), ("operator",))
+        issued = await asyncio.gather(*(run_once(self.environment, "token", "issue", "--kind", *k) for k in kinds))
         self.device_token, self.operator_token = (answer["token"] for answer in issued)
 
     def report(self) -> str:

@@ -28,6 +28,7 @@ from streams.storage.tables import WEEK_MS
 from streams.worker.compute import compute_effects
 from tests.streams.reference import Reading
 from tests.streams.test_step_laws import blank_readings, frames_of
+from voltstream.runtime.database import bring_up_to_date
 
 MINUTE_MS, DAY_MS = 60_000, 86_400_000
 WEEK = 2_900  # the first that has readings
@@ -113,6 +114,16 @@ def feed_fleet(store: Store, seed: int) -> None:
         feed(store, number, readings, at_ms, "first")
         for _ in range(3):
             feed(store, number, [], at_ms + 3 * 3_600_000, "first")
+
+
+def fill(database_url: str, seed: int) -> None:
+    """Make all tables, and store the fleet's readings."""
+    bring_up_to_date(database_url, 2)
+    connections = Connections(partial(open_writer, database_url), 2)
+    try:
+        feed_fleet(Store(connections), seed)
+    finally:
+        connections.close()
 
 
 def move(url: str, folder: Path, progress: Progress | None = None, *, window_days: int = 0) -> list[Move]:

@@ -121,19 +121,22 @@ class MemoryStore:
             found += [StoredStatus(*at, *self.statuses[at]) for at in mine if at[1] >= before_ms]
         return found
 
-    def bays(self, wanted: list[tuple[int, str, int]]) -> StoredBays:
+    def bays(self, wanted: list[tuple[int, str, int, int]]) -> StoredBays:
         intervals, readings = [], []
-        for key, bay, moment_ms in wanted:
+        until_ms: dict[int, int] = {}
+        for key, bay, first_ms, last_ms in wanted:
             mine = sorted(place for place in self.bays_found if place[:2] == (key, bay))
-            before_ms = max((since_ms for *_, since_ms in mine if since_ms < moment_ms), default=NULL_I64)
+            before_ms = max((since_ms for *_, since_ms in mine if since_ms < first_ms), default=NULL_I64)
             intervals += [StoredBayInterval(*at, self.bays_found[at]) for at in mine if at[2] >= before_ms]
-        for key in {key for key, *_ in wanted}:
-            first_ms = min(moment_ms for one, _, moment_ms in wanted if one == key)
+            next_ms = min((since_ms for *_, since_ms in mine if since_ms > last_ms), default=2**63 - 1)
+            until_ms[key] = max(next_ms, until_ms.get(key, next_ms))
+        for key in until_ms:
+            first_ms = min(moment_ms for one, _, moment_ms, _ in wanted if one == key)
             readings += [
                 (key, row["ts_ms"], extra)
                 for row, extra in zip(self.readings, self.extra, strict=True)
                 if row["connector_key"] == key
-                and row["ts_ms"] >= first_ms
+                and first_ms <= row["ts_ms"] <= until_ms[key]
                 and extra is not None
                 and all(row[name] == nothing for name, nothing in MEASURED.items())
             ]

@@ -59,6 +59,24 @@ def test_what_is_stored_follows_from_the_events_whatever_comes_late_and_twice(
     assert {bay: occupied for bay, (_, occupied) in newest.items()} == {bay: all_[-1][1] for bay, all_ in found.items()}
 
 
+def test_a_late_event_asks_for_those_until_the_next_interval_and_for_no_later_ones(store: Store) -> None:
+    def at(minute: int, bay: str = "B1") -> Any:
+        return event(bay, occupied=minute % 10 == 0, ts_ms=BASE_MS + minute * 60_000) | {"received_ms": RECEIVED_MS}
+
+    partition = Partition(store)
+    partition.flush(frames_of(blank_readings([*map(at, (0, 1, 10, 15, 20, 21)), at(0, "B2"), at(16, "B2")]), []))
+    (key,) = store.register_connectors(0, [("A", 0)])
+
+    def asked(first: int, last: int, bay: str = "B1") -> list[int]:
+        found = store.bays([(key, bay, BASE_MS + first * 60_000, BASE_MS + last * 60_000)])
+        return sorted((ts_ms - BASE_MS) // 60_000 for _, ts_ms, _ in found.readings)
+
+    assert asked(1, 9) == [1, 10]
+    assert asked(1, 9, "B2") == [1, 10, 15, 16]
+    assert asked(11, 17) == [15, 16, 20]
+    assert asked(21, 22) == [21]
+
+
 def test_intervals_are_shown_and_dropped_once_they_are_too_old(store: Store, telemetry_url: str) -> None:
     minutes = ((0, True), (10, False), (25, True))
     arrived = blank_readings(event("B1", occupied=said, ts_ms=BASE_MS + at * 60_000) for at, said in minutes)
@@ -83,7 +101,7 @@ def test_intervals_are_shown_and_dropped_once_they_are_too_old(store: Store, tel
     assert shown(10, 30) == [("B1", 10, 25, False), ("B1", 25, None, True), ("B2", 0, None, False)]
     ((changes,),) = [published(telemetry_url)]
     assert [(one.bay, one.occupied, one.revision) for one in changes] == [("B1", True, 1), ("B2", False, 1)]
-    store.drop_statuses(start + timedelta(minutes=12))
+    store.drop_intervals(start + timedelta(minutes=12))
     assert [since for since, _ in stored(telemetry_url)["B1"]] == [BASE_MS + 600_000, BASE_MS + 1_500_000]
-    store.drop_statuses(datetime(2100, 1, 1, tzinfo=UTC))
+    store.drop_intervals(datetime(2100, 1, 1, tzinfo=UTC))
     assert stored(telemetry_url) == {"B1": [(BASE_MS + 1_500_000, True)], "B2": [(BASE_MS, False)]}

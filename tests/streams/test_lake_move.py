@@ -5,7 +5,9 @@ import random
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import pytest
 from kit.clock import from_ms
 from kit.errors import Unavailable
 from kit.lake.folder import TEMPORARY, LakeUnavailable
+from schemas.reading import Status
 from streams.effects import StepParams
 from streams.errors import BorderMoved
 from streams.state.encoding import load_state, snapshot
@@ -45,7 +48,7 @@ from tests.streams.lake_fleet import (
     stored,
     tables,
 )
-from tests.streams.test_step_laws import frames_of
+from tests.streams.test_step_laws import blank_readings, frames_of
 from tests.streams.test_window_retention import coarse
 
 _KILLED = """
@@ -74,7 +77,6 @@ except LakeUnavailable as error:
 
 _LATER = (
     "SELECT * FROM telemetry.session",
-    "SELECT * FROM telemetry.window_1m",
     "SELECT * FROM telemetry.status_interval",
     "SELECT partition, stored, duplicate, quarantined, in_windows FROM telemetry.ledger",
 )
@@ -224,6 +226,91 @@ def test_of_two_processes_one_moves(fed: Store, telemetry_url: str, tmp_path: Pa
     assert not any(second)
 
 
+@pytest.mark.parametrize("table", ["reading", "window_1m"])
+def test_a_writer_that_came_first_is_waited_for_and_goes_on(
+    table: str, fed: Store, telemetry_url: str, tmp_path: Path
+) -> None:
+    window_days = 0
+    if table == "window_1m":
+        move(telemetry_url, tmp_path)
+        window_days = 10
+    waits = "SELECT 1 FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = %s)"
+    name = telemetry_url.rpartition("/")[2]
+    first = "SELECT min(tableoid::regclass::text) FROM telemetry."
+    with (
+        psycopg.connect(telemetry_url) as writer,
+        psycopg.connect(telemetry_url, autocommit=True) as watcher,
+        ThreadPoolExecutor(1) as executor,
+    ):
+        row = writer.execute(f"{first}{table}".encode()).fetchone()
+        assert row is not None
+        writer.commit()
+        # As a commit's statement does: the table, and then the week's that its rows are in.
+        writer.execute(f"LOCK TABLE ONLY telemetry.{table} IN ROW EXCLUSIVE MODE".encode())
+        moving = executor.submit(move, telemetry_url, tmp_path, window_days=window_days)
+        while not watcher.execute(waits, (name,)).fetchone():
+            assert not moving.done()
+        writer.execute(f"LOCK TABLE ONLY {row[0]} IN ROW EXCLUSIVE MODE".encode())
+        writer.commit()
+        assert moving.result(60)
+
+
+def test_minutes_move_too_of_weeks_whose_readings_were_dropped_before(
+    fed: Store, telemetry_url: str, tmp_path: Path
+) -> None:
+    before = all_windows(telemetry_url, tmp_path), coarse(telemetry_url)
+    with psycopg.connect(telemetry_url) as connection:
+        connection.execute("SELECT telemetry.drop_readings(%s)", (from_ms(START_MS + WEEK_MS),))
+    with moving(telemetry_url, tmp_path) as one:
+        # The border is not raised beyond what the gateway refuses.
+        assert one.move(NOW, 100, window_days=10) == []
+        assert _border_ms(telemetry_url) < START_MS
+        assert [week.kind for week in one.move(NOW, 14, window_days=10)] == ["window_1m"]
+    assert _border_ms(telemetry_url) == BORDER_MS - WEEK_MS
+    assert (all_windows(telemetry_url, tmp_path), coarse(telemetry_url)) == before
+    # All of them, of main meters too: no pass finds a reading there.
+    with psycopg.connect(telemetry_url) as connection:
+        left = connection.execute("SELECT min(bucket) FROM telemetry.window_1m").fetchone()
+    assert left is not None
+    assert left[0] >= from_ms(START_MS + WEEK_MS)
+
+
+def _border_ms(url: str) -> int:
+    with psycopg.connect(url) as connection:
+        row = connection.execute("SELECT min(border_ms) FROM telemetry.stream_offset").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_files_of_readings_end_and_those_of_windows_stay(fed: Store, telemetry_url: str, tmp_path: Path) -> None:
+    move(telemetry_url, tmp_path, window_days=10)
+    windows = {path for path in noted(telemetry_url) if path.startswith("window_1m/")}
+    assert windows < noted(telemetry_url)
+    later = NOW + timedelta(days=100)
+    with moving(telemetry_url, tmp_path) as one:
+        one.move(later, 1_000, retention_days=90)
+    assert noted(telemetry_url) == files_of(tmp_path) == windows
+
+
+def test_a_file_that_cannot_be_removed_stays_noted(
+    fed: Store, telemetry_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move(telemetry_url, tmp_path)
+    before = noted(telemetry_url)
+
+    def away(*_: object) -> None:
+        raise LakeUnavailable("away")
+
+    with moving(telemetry_url, tmp_path) as one:
+        with monkeypatch.context() as patched:
+            patched.setattr("kit.lake.folder.LakeFolder.remove", away)
+            with pytest.raises(LakeUnavailable):
+                one.move(NOW + timedelta(days=100), 1_000, retention_days=90)
+        assert noted(telemetry_url) == before
+        one.move(NOW + timedelta(days=100), 1_000, retention_days=90)
+    assert noted(telemetry_url) == files_of(tmp_path) == set()
+
+
 def test_a_stopped_move_ends_at_its_next_step_and_is_done_again(fed: Store, telemetry_url: str, tmp_path: Path) -> None:
     before = everything(telemetry_url, tmp_path)
 
@@ -233,6 +320,7 @@ def test_a_stopped_move_ends_at_its_next_step_and_is_done_again(fed: Store, tele
 
     with moving(telemetry_url, tmp_path, stop) as one, pytest.raises(Unavailable):
         one.move(NOW, AFTER_DAYS)
+    assert fault(telemetry_url) is None  # a worker that is stopped is no fault of the lake
     assert move(telemetry_url, tmp_path)
     assert everything(telemetry_url, tmp_path) == before
 
@@ -266,6 +354,17 @@ def test_a_flush_computed_before_the_border_moved_is_refused_and_computed_again(
     assert ledger == (len(late),)
 
 
+def across_the_border(rng: random.Random) -> list[Any]:
+    """Sessions, and a reading each hour that is of none, from before the border to behind it; then the reading by which
+    they are of one (docs/adr/0014, rule 7)."""
+    days = charging_days("P0-C", 1, 4, rng, sequences=False)
+    moments_ms = range(BORDER_MS - DAY_MS - 3 * 3_600_000 + 5_000, BORDER_MS + 4 * 3_600_000, 3_600_000)
+    hours = blank_readings(
+        [{"station_id": "P0-C", "connector_id": 1, "ts_ms": ts_ms, "session_id": "long"} for ts_ms in moments_ms]
+    )
+    return [*days, *hours, hours[-1] | {"ts_ms": moments_ms[-1] - 1_000, "status": Status.CHARGING}]
+
+
 def test_late_readings_behind_the_border_change_the_same_with_and_without_a_move(
     prepared_template: str, postgres_url: str, tmp_path: Path, seed: int
 ) -> None:
@@ -281,17 +380,28 @@ def test_late_readings_behind_the_border_change_the_same_with_and_without_a_move
             try:
                 store = Store(connections)
                 feed_fleet(store, seed)
+                *unproven, proof = across_the_border(random.Random(seed))
+                ended_ms = unproven[-1]["ts_ms"]
+                feed(store, 0, unproven, ended_ms, "unproven")
+                feed(store, 0, [], ended_ms + 3 * 3_600_000, "unproven")
                 folder = tmp_path / name
                 # The border moves in both, and only one loses its rows.
                 move(url, folder) if name == "moved" else _only_border(url)
+                before = all_windows(url, folder)
+                move(url, folder, window_days=10) if name == "moved" else None
+                assert all_windows(url, folder) == before
                 late = late or [
-                    one | {"ts_ms": BORDER_MS + rng.randrange(2 * DAY_MS), "seq": None}
-                    for one in charging_days("P0-A", 1, 4, rng, sequences=False)
+                    proof,
+                    *(
+                        one | {"ts_ms": BORDER_MS + rng.randrange(2 * DAY_MS), "seq": None}
+                        for one in charging_days("P0-A", 1, 4, rng, sequences=False)
+                    ),
                 ]
                 for number in range(0, len(late), 7):
                     now_ms = round(NOW.timestamp() * 1_000) + number
                     feed(store, 0, late[number : number + 7], now_ms, f"late {number}")
-                results.append((everything(url, folder), list(tables(url, *_LATER))))
+                windows = all_windows(url, folder), coarse(url)
+                results.append((everything(url, folder), list(tables(url, *_LATER)), windows))
             finally:
                 connections.close()
                 admin.execute(f"DROP DATABASE {database} WITH (FORCE)".encode())

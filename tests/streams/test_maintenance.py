@@ -37,7 +37,7 @@ class Tables:
         self.threads: set[threading.Thread] = set()
         self._failures = list(failures)
 
-    def drop_statuses(self, before: datetime) -> None:
+    def drop_intervals(self, before: datetime) -> None:
         self.status_limits.append(before)
 
     def drop_quarantined(self, before: datetime, keep_reasons: tuple[str, ...]) -> None:

@@ -197,7 +197,7 @@ def test_intervals_that_ended_before_the_retention_are_dropped(store: Store, tel
             connection.execute(
                 "INSERT INTO telemetry.silence VALUES ('A', %s, %s, 1)", (moment + timedelta(days=since), ends)
             )
-    store.drop_statuses(moment)
+    store.drop_intervals(moment)
     with psycopg.connect(telemetry_url) as connection:
         kept = connection.execute("SELECT connector_key, since FROM telemetry.status_interval ORDER BY 1, 2").fetchall()
         silences = connection.execute("SELECT since FROM telemetry.silence ORDER BY 1").fetchall()

@@ -144,12 +144,17 @@ def test_a_database_laid_out_by_an_older_version_is_migrated_with_its_readings(
     assert found == [[1_001, 999 * 500 + 7, 1_001, 0, 0]]
 
 
-@pytest.mark.parametrize("layout", ["community", "apache"])
-def test_a_week_that_was_moved_is_dropped_but_for_what_stays(pglite: Path, layout: Layout) -> None:
+@pytest.mark.parametrize(
+    ("layout", "table", "moment"),
+    [("community", "reading", "ts"), ("apache", "reading", "ts"), ("apache", "window_1m", "bucket")],
+)
+def test_a_week_that_was_moved_is_dropped_but_for_what_stays(
+    pglite: Path, layout: Layout, table: str, moment: str
+) -> None:
     week = "2931"  # from 2026-03-05 on
     start = f"to_timestamp({week}::bigint * 604800)"
-    inside = f"ts >= {start} AND ts < {start} + interval '7 days'"
-    left = "SELECT count(*)::int, count(*) FILTER (WHERE connector_key = 1)::int FROM telemetry.reading"
+    inside = f"{moment} >= {start} AND {moment} < {start} + interval '7 days'"
+    left = f"SELECT count(*)::int, count(*) FILTER (WHERE connector_key = 1)::int FROM telemetry.{table}"
     hours = range(96, 96 + 168)  # of _READINGS, in this week
     may_go = sum(i % 5 in (0, 3, 4) or (i % 5 == 2 and i < 96 + 84) for i in hours)
     *_, weeks, all_rows, of_week, movable, _, after, inside_after = run(
@@ -159,11 +164,13 @@ def test_a_week_that_was_moved_is_dropped_but_for_what_stays(pglite: Path, layou
             # Of connector 1 nothing may go, of connector 2 half of the week.
             "INSERT INTO telemetry.lake_cut SELECT k, 0, '2100-01-01' FROM unnest(ARRAY[0, 3, 4]) AS k",
             f"INSERT INTO telemetry.lake_cut SELECT 2, 0, {start} + interval '84 hours'",
-            "SELECT array_agg(week ORDER BY week) FROM telemetry.weeks_of('reading') AS week", left,
+            "INSERT INTO telemetry.window_1m (connector_key, bucket, readings, flagged, first_ts, last_ts) "
+            "SELECT connector_key, ts, 1, 0, ts, ts FROM telemetry.reading",
+            f"SELECT array_agg(week ORDER BY week) FROM telemetry.weeks_of('{table}') AS week", left,
             f"{left} WHERE {inside}",
-            f"SELECT count(*)::int FROM telemetry.reading JOIN telemetry.lake_cut USING (connector_key) "
-            f"WHERE {inside} AND ts < until",
-            f"SELECT telemetry.drop_moved({week}, {may_go})",
+            f"SELECT count(*)::int FROM telemetry.{table} JOIN telemetry.lake_cut USING (connector_key) "
+            f"WHERE {inside} AND {moment} < until",
+            f"SELECT telemetry.drop_moved('{table}', '{moment}', {week}, {may_go})",
             left, f"{left} WHERE {inside}",
         ],
     )  # fmt: skip

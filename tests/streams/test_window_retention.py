@@ -7,7 +7,7 @@ import pytest
 
 from streams.settings import WorkerSettings
 from streams.storage.store import Store
-from streams.storage.tables import COARSE, WINDOW
+from streams.storage.tables import COARSE, WINDOW, kept_of
 from tests.streams.frames_and_effects import T0_MS
 from tests.streams.lake_fleet import DAY_MS, NOW, START_MS, feed, feed_fleet, fleet
 
@@ -50,6 +50,13 @@ def hours(url: str) -> list[Any]:
         return connection.execute(query, asked).fetchall()
 
 
+def peaks(url: str) -> dict[Any, int | None]:
+    """What the contract says of each session's highest power."""
+    with psycopg.connect(url) as connection:
+        ids = [one for (one,) in connection.execute("SELECT id FROM telemetry.session")]
+        return dict(connection.execute("SELECT * FROM telemetry.session_peaks(%s)", (ids,)).fetchall())
+
+
 def minutes(url: str) -> int:
     with psycopg.connect(url) as connection:
         row = connection.execute("SELECT count(*) FROM telemetry.window_1m WHERE bucket < %s", (NOW,)).fetchone()
@@ -62,10 +69,12 @@ def test_coarse_windows_are_the_same_once_their_minutes_are_dropped(
 ) -> None:
     feed_fleet(store, seed)
     before, all_minutes, of_hours = coarse(telemetry_url), minutes(telemetry_url), hours(telemetry_url)
+    of_sessions = peaks(telemetry_url)
     for _ in range(2):
         store.drop_windows(NOW, {"1m": 10})
         assert coarse(telemetry_url) == before
         assert hours(telemetry_url) == of_hours
+        assert peaks(telemetry_url) == of_sessions  # a quarter has readings of one session of a connector
         assert 0 < minutes(telemetry_url) < all_minutes / 2
 
 
@@ -84,6 +93,15 @@ def test_late_readings_count_in_the_coarse_windows_of_a_week_whose_minutes_are_d
     assert readings == before[0] + len(late)
     store.drop_windows(NOW, {"1m": 10})
     assert counts(telemetry_url) == {(readings, in_sessions)}
+
+
+def test_what_is_kept_of_dropped_minutes_is_found_by_time(telemetry_url: str) -> None:
+    """The views of all connectors and the retention ask for some days of many years."""
+    with psycopg.connect(telemetry_url) as connection:
+        found = connection.execute(
+            "SELECT tablename FROM pg_indexes WHERE indexdef LIKE '% USING brin (bucket)' AND schemaname = 'telemetry'"
+        ).fetchall()
+    assert {f"telemetry.{name}" for (name,) in found} >= {kept_of(name) for name in COARSE}
 
 
 def test_each_width_ends_after_its_own_time_and_a_coarser_one_no_earlier(
@@ -107,11 +125,17 @@ def test_each_width_ends_after_its_own_time_and_a_coarser_one_no_earlier(
         ({}, {}),
         ({"1h": 5}, {}),  # its minutes stay, and with them all coarser ones
         ({"1m": 30, "15m": 10, "1h": 400}, {"1m": 30, "15m": 30, "1h": 400}),
-        ({"1m": 1, "15m": 2, "1h": 3, "1d": 4}, {"1m": 1, "15m": 2, "1h": 3, "1d": 4}),
+        ({"1m": 1, "15m": 2, "1h": 3, "1d": 4, "raw": 4}, {"1m": 1, "15m": 2, "1h": 3, "1d": 4}),
+        # Raw readings are found by them.
+        ({"1m": 1, "15m": 2, "1h": 3, "1d": 4, "raw": 9}, {"1m": 1, "15m": 2, "1h": 3, "1d": 9}),
+        ({"1m": 1, "15m": 2, "1h": 3, "1d": 4}, {"1m": 1, "15m": 2, "1h": 3}),
     ],
 )
 def test_a_coarser_window_is_kept_at_least_as_long_as_a_finer_one(given: dict[str, int], ending: Any) -> None:
-    settings = WorkerSettings.model_validate({f"window_{width}_retention_days": days for width, days in given.items()})
+    names = {width: f"window_{width}_retention_days" for width in ("1m", "15m", "1h", "1d")} | {
+        "raw": "raw_retention_days"
+    }
+    settings = WorkerSettings.model_validate({names[width]: days for width, days in given.items()})
     assert settings.window_retention_days == ending
 
 

@@ -80,6 +80,11 @@ class Up:
         return httpx.request(method, f"{self.api}{path}", headers=headers, timeout=30, trust_env=False, **more)
 
 
+def any_station(kind: str) -> tuple[str, ...]:
+    """The option of `voltstream token issue` without which a device's token has to name its stations."""
+    return ("--any-station",) if kind == "device" else ()
+
+
 @contextmanager
 def up(data_dir: Path, *arguments: str, **settings: str) -> Iterator[Up]:
     """Ready for requests within the block, on a port of its own; ended with it, if it has not ended."""

@@ -13,7 +13,7 @@ import httpx
 import psycopg
 import pytest
 
-from tests.voltstream.platform import ENOUGH_S, served, voltstream
+from tests.voltstream.platform import ENOUGH_S, any_station, served, voltstream
 
 ENDINGS: Final = (pytest.param(signal.SIGKILL, id="killed"), pytest.param(signal.SIGTERM, id="stopped"))
 
@@ -30,7 +30,7 @@ class ServiceProcesses:
 
     def client(self, kind: str) -> httpx.Client:
         """Of somebody with a token of that kind."""
-        issued = voltstream("token", "issue", "--kind", kind, "--json", **self._settings)
+        issued = voltstream("token", "issue", "--kind", kind, *any_station(kind), "--json", **self._settings)
         bearer = {"authorization": f"Bearer {json.loads(issued.stdout)['token']}"}
         return self._stack.enter_context(httpx.Client(headers=bearer, timeout=30, trust_env=False))
 

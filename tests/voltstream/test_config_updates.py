@@ -24,7 +24,7 @@ from kit.retry import RetryPolicy
 from kit.service import Job
 from schemas.topics import CONFIG_UPDATED, routing_key
 from tests.private_servers import PrivateServers
-from tests.voltstream.platform import ENOUGH_S, readings, served, voltstream
+from tests.voltstream.platform import ENOUGH_S, any_station, readings, served, voltstream
 from tests.waiting import eventually
 from voltstream.runtime import config_updates
 from voltstream.runtime.composition import _work
@@ -209,7 +209,7 @@ class Operator:
 
 
 def _token(kind: str, settings: dict[str, str]) -> str:
-    issued = voltstream("token", "issue", "--kind", kind, "--json", **settings)
+    issued = voltstream("token", "issue", "--kind", kind, *any_station(kind), "--json", **settings)
     return str(json.loads(issued.stdout)["token"])
 
 

@@ -101,7 +101,7 @@ def test_a_folder_without_a_database_is_refused_and_stays_as_it_was(tmp_path: Pa
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("token", "issue"),
+        ("token", "issue", "--any-station"),
         ("token", "list"),
         ("events", "dlq", "list"),
         ("billing", "export", "--out", "-"),
@@ -205,7 +205,7 @@ def test_commands_beside_up_need_no_address_and_issue_tokens_that_it_takes(data_
         here = {"data_dir": str(data_dir)}
         ledger = voltstream("ledger", "--json", **here)
         assert (ledger.returncode, json.loads(ledger.stdout)["total"]["accepted"]) == (0, 0), ledger.stderr
-        issued = voltstream("token", "issue", **here)
+        issued = voltstream("token", "issue", "--any-station", **here)
         assert issued.stderr.strip() == f"A token of kind device for the platform of {data_dir}:"
         sent = platform.post(readings("A", 3, 1_767_600_000_000), issued.stdout.strip())
         assert sent.status_code == 202

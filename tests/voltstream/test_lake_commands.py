@@ -1,7 +1,6 @@
 """`voltstream lake`, and what the doctor says of it, on a database that has a fleet's readings."""
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,24 +8,17 @@ import pytest
 from typer.testing import CliRunner
 
 from schemas.settings import Retention
-from streams.storage.connections import Connections, open_writer
-from streams.storage.store import Store
-from tests.streams.lake_fleet import everything, feed_fleet, moved
+from tests.streams.lake_fleet import everything, fill, moved
 from voltstream.cli.doctor_data_checks import _lake
 from voltstream.cli.main import app
-from voltstream.runtime.database import bring_up_to_date
 
 pytestmark = pytest.mark.usefixtures("processes")
 
 
 @pytest.fixture
 def filled_url(database_url: str, seed: int) -> str:
-    bring_up_to_date(database_url, 2)
-    connections = Connections(partial(open_writer, database_url), 2)
-    try:
-        feed_fleet(Store(connections), seed)
-    finally:
-        connections.close()
+    """A database with all tables, and the fleet's readings."""
+    fill(database_url, seed)
     return database_url
 
 

@@ -22,15 +22,17 @@ from tests.voltstream.service_processes import ENDINGS, ServiceProcesses
 from tests.waiting import eventually
 from voltstream.runtime.database import bring_up_to_date
 
-NAMES: Final = ("stations", "pricing", "config", "reservations", "sessions", "notifications", "relay")
-CONSUMERS: Final = ("stations", "pricing", "reservations", "notifications")  # of what happens here
-SCHEMAS: Final = ("stations", "pricing", "config", "reservations", "sessions", "notifications", "events")
+NAMES: Final = ("stations", "pricing", "config", "reservations", "sessions", "notifications", "reporting", "relay")
+CONSUMERS: Final = ("stations", "pricing", "reservations", "notifications", "reporting")  # of what happens here
+SCHEMAS: Final = (
+    *("stations", "pricing", "config", "reservations", "sessions", "notifications", "reporting", "events"),
+)
 DEPOT: Final = "KILLED-DEPOT"  # the station whose connectors are reserved, one by each piece of work
 CONNECTORS: Final = 200
 TAKEN: Final = {"station_id": DEPOT, "connector_id": CONNECTORS}  # reserved from the beginning
 LATE_S: Final = 3_000  # no reservation is given up before the tests end
-AT_ONCE: Final = 6  # pieces of work whose events are on their way when the service ends
-HISTORY_MAX: Final = 100  # as many versions as a page has; all rounds together make 98
+AT_ONCE: Final = 5  # pieces of work whose events are on their way when the service ends
+HISTORY_MAX: Final = 100  # as many versions as a page has; all rounds together make 96
 POSITION: Final = {"latitude": "52.5", "longitude": "13.4"}
 EVSE: Final = {"standard": "IEC_62196_T2_COMBO", "format": "CABLE", "power_type": "DC", "rated_power_w": 150_000}
 
@@ -98,6 +100,7 @@ class Work:
             "reservations": self._reserve,
             "sessions": self._charge,
             "notifications": self._announce,
+            "reporting": self._analyse,
             "relay": lambda: self._platform.ask_ready("relay"),
         }
         for name in names:
@@ -136,18 +139,26 @@ class Work:
         said = {"subjects": [self.subject], "title": "Hello", "text": "World"}
         self._platform.ask("notifications", "POST", "/notifications", 202, json=said)
 
+    def _analyse(self) -> None:
+        query = {"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z", "by": "day"}
+        self._platform.ask("reporting", "GET", "/analytics/sessions", 200, params=query)
+
     def known(self) -> dict[str, bool]:
         """Of each part, by the service that follows it: whether that has its event."""
         platform = self._platform
         group = platform.found("pricing", f"/pricing/groups/{self.group}") or {}
         parking = platform.found("reservations", f"/reservations/parking/{self.station}")
         name = "SELECT name FROM notifications.station WHERE station_id = %s"
+        registered = "SELECT count(*) FROM reporting.station WHERE station_id = %s"
+        counted = "SELECT DISTINCT station_id FROM reporting.subject WHERE subject_id = %s::uuid"
         connectors = platform.ask("stations", "GET", f"/stations/{DEPOT}/status", 200)["connectors"]
         booking = "SELECT connector_id, open FROM pricing.booking WHERE reservation_id = %s"
         return {
             "station, in pricing": group.get("stations") == [self.station],
             "station, in reservations": parking is not None,
             "station, in notifications": platform.rows(name, self.station) == [(f"Station {self.number}",)],
+            "station, in reporting": platform.rows(registered, self.station) == [(1,)],
+            "reservation, in reporting": platform.rows(counted, self.reservation) == [(DEPOT,)],
             "reservation, in stations": connectors[self.number - 1]["reserved_until"] is not None,
             "reservation, in pricing": platform.rows(booking, self.reservation) == [(self.number, True)],
             "reservation, its driver": "reservation_created" in self.told(),

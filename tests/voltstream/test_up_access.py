@@ -79,10 +79,10 @@ def test_what_the_declarations_may_not_say() -> None:
 
 
 def _issue(data_dir: Path, kind: Kind) -> str:
-    subject = ("--subject", "D1") if kind == "driver" else ()
+    subject = {"driver": ("--subject", "D1"), "device": ("--any-station",)}.get(kind, ())
     issued = voltstream("token", "issue", "--kind", kind, *subject, "--data-dir", str(data_dir), "--json")
     document = json.loads(issued.stdout)
-    assert (document["kind"], document["subject"]) == (kind, "D1" if subject else None)
+    assert (document["kind"], document["subject"]) == (kind, "D1" if kind == "driver" else None)
     return str(document["token"])
 
 
@@ -127,6 +127,9 @@ def test_a_token_is_issued_for_whom_it_makes_sense_only(data_dir: Path) -> None:
         (("--kind", "operator", "--subject", "D1"), "--subject names the driver"),
         (("--kind", "driver", "--subject", " D1"), "printable"),
         (("--kind", "finance", "--station", "A"), "--station binds a device's token"),
+        (("--kind", "device"), "--any-station makes a token for all stations"),
+        (("--any-station", "--station", "A"), "leave it or --station out"),
+        (("--kind", "operator", "--any-station"), "leave it or --station out"),
         (("--kind", "king"), "write one of device, operator, finance, driver"),
     ):
         refused = voltstream("token", "issue", *arguments, "--data-dir", str(data_dir))

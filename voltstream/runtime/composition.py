@@ -268,6 +268,6 @@ async def serve(
             await stack.enter_async_context(open_authenticator(settings, settings.database_url, web))
         composition = Composition(settings, settings.database_url, lifespan, web, name)
         await stack.enter_async_context(composition.running(services))
-        server = await stack.enter_async_context(web.serving(lifespan, settings.host, port))
+        server = await stack.enter_async_context(web.serving(lifespan, settings, port=port))
         announce(server.url)
         await lifespan.wait()

@@ -89,7 +89,7 @@ async def run_up(
         if fleet is not None and composition.bus is not None:
             await fleet.consume(composition.bus)
         await _ready(children)
-        server = await stack.enter_async_context(web.serving(lifespan, settings.host, settings.port))
+        server = await stack.enter_async_context(web.serving(lifespan, settings))
         stack.enter_context(published_address(settings, server.url))
         announce(Started(server, tokens, {child.name: child.url for child in children if child.url}))
         await stack.enter_async_context(_on_top(options, fleet, server, tokens, web.clock, lifespan))

@@ -14,7 +14,9 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from kit.clock import Clock
 from kit.service import StreamingResponses
+from kit.settings import Settings
 from kit.web.app import RunningServer, make_app, serve
+from kit.web.connections import ConnectionLimits
 from kit.web.health import ReadyCheck
 from voltstream import __version__
 from voltstream.runtime.process import Lifespan
@@ -46,9 +48,13 @@ class Web:
         )
 
     @asynccontextmanager
-    async def serving(self, lifespan: Lifespan, host: str, port: int) -> AsyncIterator[RunningServer]:
+    async def serving(
+        self, lifespan: Lifespan, settings: Settings, *, port: int | None = None
+    ) -> AsyncIterator[RunningServer]:
         """Serve within the block. Raises ConfigError where the address cannot be listened on."""
-        async with serve(self.app, host, port) as server:
+        limits = ConnectionLimits(settings.connections_max, settings.connections_per_address_max)
+        hosts = [name.strip() for name in settings.hosts.split(",") if name.strip()]
+        async with serve(self.app, settings.host, settings.port if port is None else port, limits, hosts) as server:
             watching = lifespan.spawn(server.wait(), "http server")
             try:
                 yield server

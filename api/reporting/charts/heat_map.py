@@ -28,6 +28,7 @@ _LEGEND_STEPS: Final = 60
 _HATCH: Final = 6
 
 # From which largest value on: divided by what, and the letter behind the number.
+_LEAST: Final = 1e-9  # no metric has values between this and 0
 _UNITS: Final = ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k"))
 
 # Width of a text of a size, bold or not, in the same units.
@@ -112,8 +113,8 @@ class _Scale:
 
 
 def _round_up(value: float) -> float:
-    """To 1, 2, 2.5, 4, 5, 8 or 10 times a power of ten. 1 for nothing."""
-    if value <= 0:
+    """To 1, 2, 2.5, 4, 5, 8 or 10 times a power of ten. 1 for nothing, and for what is too little to be drawn."""
+    if value < _LEAST:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
     return next((step * power for step in (1, 2, 2.5, 4, 5, 8) if value <= step * power), 10 * power)

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from api.stations.registry.models import MAIN_METER, Connector
-from schemas.reading import CONNECTOR_ID_MAX
+from api.stations.registry.models import Connector
+from schemas.reading import CONNECTOR_ID_MAX, MAIN_METER
 
 _DIGITS_MAX: Final = len(str(CONNECTOR_ID_MAX))
 

@@ -14,10 +14,11 @@ from pydantic import ValidationError
 
 from api.stations.exchange.connector_numbers import Plug, numbers_of
 from api.stations.exchange.models import Wanted, check_id, upper_id
-from api.stations.registry.models import EVSE_ID, MAIN_METER, Connector, Station, StationDocument, StationFacts
+from api.stations.registry.models import EVSE_ID, Connector, Station, StationDocument, StationFacts
 from api.stations.status.codes import CODES
 from kit.clock import format_rfc3339
 from kit.validation import explain_error
+from schemas.reading import MAIN_METER
 
 # OCPI Status of each of ours; anything else is UNKNOWN.
 _IN_USE: Final = ("Preparing", "Charging", "SuspendedEV", "SuspendedEVSE", "Finishing")

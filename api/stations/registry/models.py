@@ -25,13 +25,12 @@ from kit.patterns import worded
 from schemas.connector import AC_STANDARDS, DC_STANDARDS, ConnectorFormat, ConnectorStandard, PowerType
 from schemas.country import ALPHA_3, ALPHA_3_OF
 from schemas.identifiers import PRINTABLE, NewStationId
-from schemas.reading import CONNECTOR_ID_MAX
+from schemas.reading import CONNECTOR_ID_MAX, MAIN_METER
 
 CONNECTORS_MAX: Final = 256  # of one station, ~300 bytes each in JSON: 77 kB; depots with one controller have dozens
 BAYS_MAX: Final = 256  # as connectors
 RATED_POWER_W_MAX: Final = 10_000_000  # readings beyond are refused, too; the strongest standard ends at 3.75 MW
 SITE_POWER_W_MAX: Final = 1_000_000_000
-MAIN_METER: Final = 0  # the connector that is the station itself
 SILENT_AFTER_S_MAX: Final = 2_592_000  # 30 days; a station that says nothing for longer cannot be told from none
 _UDEG: Final = 1_000_000
 _DEGREE_CHARS_MAX: Final = 40  # of a number as somebody writes it; more has no meaning

@@ -8,7 +8,6 @@ from msgspec import Meta
 from api.stations.registry.events import station_changed
 from api.stations.registry.models import (
     CONNECTORS_MAX,
-    MAIN_METER,
     Connector,
     ConnectorFacts,
     NewStation,
@@ -42,7 +41,7 @@ from kit.messaging.outbox import Transaction, insert_async
 from kit.web.errors import BadQuery, Conflict, NotFound
 from kit.web.paging import Cursor, Int64, decode_cursor, encode_cursor
 from kit.web.versions import check_version
-from schemas.reading import STATION_ID_CHARS_MAX
+from schemas.reading import MAIN_METER, STATION_ID_CHARS_MAX
 
 _BY_PLATFORM: Final = "voltstream"
 

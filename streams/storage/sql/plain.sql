@@ -85,11 +85,12 @@ LANGUAGE sql STABLE AS $$
     WHERE h.inhparent = format('telemetry.%I', parent)::regclass
 $$;
 
--- Keep the windows of a minute of this week as they are until the transaction ends.
-CREATE OR REPLACE FUNCTION telemetry.lock_windows(week int) RETURNS void
+-- Keep the windows of a minute as they are until the transaction ends. The parent, because drop_windows locks it: who
+-- writes has locked it before a week's table, and would wait for that while this waits for the parent.
+CREATE OR REPLACE FUNCTION telemetry.lock_windows() RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    EXECUTE format('LOCK TABLE telemetry.%I IN EXCLUSIVE MODE', telemetry.week_table('window_1m', week));
+    LOCK TABLE ONLY telemetry.window_1m IN EXCLUSIVE MODE;
 END $$;
 
 CREATE OR REPLACE FUNCTION telemetry.drop_windows(week int) RETURNS void
@@ -98,23 +99,24 @@ BEGIN
     EXECUTE format('DROP TABLE telemetry.%I', telemetry.week_table('window_1m', week));
 END $$;
 
--- Drop the readings of a week that telemetry.lake_cut lets go, `expected` of them, and keep the others. Writers of the
--- week wait, those of others only for the last statements.
-CREATE OR REPLACE FUNCTION telemetry.drop_moved(week int, expected bigint) RETURNS void
+-- Drop the rows of a week that telemetry.lake_cut lets go, `expected` of them, and keep the others. `moment`: the column
+-- by which they are of a week. Writers of all weeks wait: the parent is locked first, as in lock_windows.
+CREATE OR REPLACE FUNCTION telemetry.drop_moved(parent text, moment text, week int, expected bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    child text := telemetry.week_table('reading', week);
+    child text := telemetry.week_table(parent, week);
     kept bigint;
     moved bigint;
 BEGIN
-    EXECUTE format('LOCK TABLE telemetry.%I IN EXCLUSIVE MODE', child);
-    EXECUTE format('CREATE TABLE telemetry.%I (LIKE telemetry.reading INCLUDING ALL)', child || '_kept');
+    EXECUTE format('LOCK TABLE ONLY telemetry.%I IN EXCLUSIVE MODE', parent);
+    EXECUTE format('CREATE TABLE telemetry.%I (LIKE telemetry.%I INCLUDING ALL) %s',
+                   child || '_kept', parent, obj_description(format('telemetry.%I', parent)::regclass));
     EXECUTE format('INSERT INTO telemetry.%I SELECT r.* FROM telemetry.%I AS r LEFT JOIN telemetry.lake_cut AS k '
-                   'USING (connector_key) WHERE k.until IS NULL OR r.ts >= k.until', child || '_kept', child);
+                   'USING (connector_key) WHERE k.until IS NULL OR r.%I >= k.until', child || '_kept', child, moment);
     GET DIAGNOSTICS kept = ROW_COUNT;
     EXECUTE format('SELECT count(*) - $1 FROM telemetry.%I', child) INTO moved USING kept;
     IF moved <> expected THEN
-        RAISE EXCEPTION 'week % has % readings to be moved, the files have %', week, moved, expected
+        RAISE EXCEPTION 'week % has % rows to be moved, the files have %', week, moved, expected
             USING ERRCODE = 'serialization_failure';
     END IF;
     EXECUTE format('DROP TABLE telemetry.%I', child);
@@ -123,6 +125,6 @@ BEGIN
         RETURN;
     END IF;
     EXECUTE format('ALTER TABLE telemetry.%I RENAME TO %I', child || '_kept', child);
-    EXECUTE format('ALTER TABLE telemetry.reading ATTACH PARTITION telemetry.%I FOR VALUES FROM (%L) TO (%L)',
-                   child, telemetry.week_start(week), telemetry.week_start(week + 1));
+    EXECUTE format('ALTER TABLE telemetry.%I ATTACH PARTITION telemetry.%I FOR VALUES FROM (%L) TO (%L)',
+                   parent, child, telemetry.week_start(week), telemetry.week_start(week + 1));
 END $$;

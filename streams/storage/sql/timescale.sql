@@ -32,10 +32,10 @@ LANGUAGE sql STABLE AS $$
     WHERE hypertable_schema = 'telemetry' AND hypertable_name = parent
 $$;
 
-CREATE OR REPLACE FUNCTION telemetry.lock_windows(week int) RETURNS void
+CREATE OR REPLACE FUNCTION telemetry.lock_windows() RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, {extension_schema}, pg_temp AS $$
 BEGIN
-    LOCK TABLE telemetry.window_1m IN EXCLUSIVE MODE;
+    LOCK TABLE ONLY telemetry.window_1m IN EXCLUSIVE MODE;
 END $$;
 
 CREATE OR REPLACE FUNCTION telemetry.drop_windows(week int) RETURNS void
@@ -46,7 +46,7 @@ BEGIN
 END $$;
 
 -- A chunk cannot be exchanged as a partition can: what is kept is put aside and stored again.
-CREATE OR REPLACE FUNCTION telemetry.drop_moved(week int, expected bigint) RETURNS void
+CREATE OR REPLACE FUNCTION telemetry.drop_moved(parent text, moment text, week int, expected bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, {extension_schema}, pg_temp AS $$
 DECLARE
     since timestamptz := to_timestamp(week::bigint * 604800);
@@ -54,17 +54,19 @@ DECLARE
     kept bigint;
     moved bigint;
 BEGIN
-    LOCK TABLE telemetry.reading IN EXCLUSIVE MODE;
-    CREATE TEMP TABLE kept_readings ON COMMIT DROP AS
-        SELECT r.* FROM telemetry.reading AS r LEFT JOIN telemetry.lake_cut AS k USING (connector_key)
-        WHERE r.ts >= since AND r.ts < week_end AND (k.until IS NULL OR r.ts >= k.until);
+    EXECUTE format('LOCK TABLE telemetry.%I IN EXCLUSIVE MODE', parent);
+    EXECUTE format('CREATE TEMP TABLE kept_rows ON COMMIT DROP AS '
+                   'SELECT r.* FROM telemetry.%1$I AS r LEFT JOIN telemetry.lake_cut AS k USING (connector_key) '
+                   'WHERE r.%2$I >= %3$L AND r.%2$I < %4$L AND (k.until IS NULL OR r.%2$I >= k.until)',
+                   parent, moment, since, week_end);
     GET DIAGNOSTICS kept = ROW_COUNT;
-    SELECT count(*) - kept INTO moved FROM telemetry.reading AS r WHERE r.ts >= since AND r.ts < week_end;
+    EXECUTE format('SELECT count(*) - $1 FROM telemetry.%1$I AS r WHERE r.%2$I >= %3$L AND r.%2$I < %4$L',
+                   parent, moment, since, week_end) INTO moved USING kept;
     IF moved <> expected THEN
-        RAISE EXCEPTION 'week % has % readings to be moved, the files have %', week, moved, expected
+        RAISE EXCEPTION 'week % has % rows to be moved, the files have %', week, moved, expected
             USING ERRCODE = 'serialization_failure';
     END IF;
-    PERFORM drop_chunks('telemetry.reading', older_than => week_end, newer_than => since);
-    INSERT INTO telemetry.reading SELECT * FROM kept_readings;
-    DROP TABLE kept_readings;
+    PERFORM drop_chunks(format('telemetry.%I', parent)::regclass, older_than => week_end, newer_than => since);
+    EXECUTE format('INSERT INTO telemetry.%I SELECT * FROM kept_rows', parent);
+    DROP TABLE kept_rows;
 END $$;

@@ -5,7 +5,7 @@ from io import BytesIO
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -64,6 +64,7 @@ def test_every_value_stands_in_its_cell_and_nothing_is_not_none() -> None:
     )
 
 
+@example([[1e-323, *[None] * 23]], "tiny")
 @given(
     st.lists(st.lists(st.none() | st.floats(0, 1e12), min_size=24, max_size=24), min_size=1, max_size=7),
     st.text(max_size=60),

@@ -33,8 +33,9 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help="Issue, list 
 def issue(
     kind: Annotated[str, typer.Option(help="device (posts readings), operator, finance, or driver")] = "device",
     station: Annotated[
-        list[str] | None, typer.Option(help="a device's station, may be repeated; default: all", show_default=False)
+        list[str] | None, typer.Option(help="a device's station, may be repeated", show_default=False)
     ] = None,
+    any_station: Annotated[bool, typer.Option("--any-station", help="a device's token for all stations")] = False,
     subject: Annotated[str | None, typer.Option(help="a driver's id", show_default=False)] = None,
     label: Annotated[str, typer.Option(help="what it is for")] = "",
     data_dir: DataDir = None,
@@ -44,6 +45,10 @@ def issue(
     wanted = _kind(kind)
     if station and wanted != "device":
         raise WrongUsage(f"--station binds a device's token; one of kind {wanted} is bound to no station")
+    if any_station and (station or wanted != "device"):
+        raise WrongUsage("--any-station is for a device's token that is bound to no station: leave it or --station out")
+    if wanted == "device" and not station and not any_station:
+        raise WrongUsage("--station names each station of the device; --any-station makes a token for all stations")
     for name in station or ():
         if not 0 < len(name) <= STATION_ID_CHARS_MAX:
             raise WrongUsage(f"--station {name!r}: a station id has 1 to {STATION_ID_CHARS_MAX} characters")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,13 +19,13 @@ READING_FIELDS: Final = (
 )  # fmt: skip
 _STORED: Final = tuple(name for name in READING_FIELDS if name not in ("session", "session_id"))
 _ORDER: Final = [(name, "ascending") for name in ("ts", "connector_id", "boot_key", "seq_key", "part")]
-_INT64_MIN: Final = -(2**63)  # stands for a null of boot and seq
+INT64_MIN: Final = -(2**63)  # stands for a null of boot and seq
 _SESSIONS: Final = (
     "SELECT session_key, id::text, session_id FROM telemetry.session WHERE session_key = ANY($1::bigint[])"
 )
 
 FILES: Final = """
-SELECT path FROM telemetry.lake_file AS f
+SELECT path, first_ts FROM telemetry.lake_file AS f
 WHERE f.kind = $4 AND f.last_ts >= $2 AND f.first_ts < $3
   AND f.partition IN (SELECT partition FROM telemetry.connector WHERE connector_key = ANY($1::int[]))
   AND EXISTS (SELECT FROM unnest($1::int[]) AS k (key)
@@ -33,6 +33,14 @@ WHERE f.kind = $4 AND f.last_ts >= $2 AND f.first_ts < $3
 ORDER BY f.first_ts
 """
 READINGS, WINDOWS = "reading", "window_1m"  # kinds of files
+
+
+class MovedFile(NamedTuple):
+    """A row of FILES."""
+
+    path: str
+    first_at: datetime
+
 
 Place = tuple[datetime, int, int, int, int]  # ts, connector_id, boot, seq, part
 
@@ -55,7 +63,7 @@ class MovedReadings:
         if found is None or not found.num_rows:
             return []
         for name in ("boot", "seq"):
-            found = found.append_column(f"{name}_key", pc.fill_null(found.column(name), _INT64_MIN))
+            found = found.append_column(f"{name}_key", pc.fill_null(found.column(name), INT64_MIN))
         found = found.sort_by(_ORDER)
         rows = _behind(found, after).slice(0, rows_max)
         keys_found = [key for key in pc.unique(rows.column("session_key")).to_pylist() if key is not None]
@@ -76,30 +84,31 @@ class MovedWindows:
         self._fields = fields
 
     async def rows(
-        self, paths: Sequence[str], keys: Sequence[int], start: datetime, end: datetime, after: tuple[datetime, int],
-        rows_max: int,
+        self, files: Sequence[MovedFile], keys: Sequence[int], start: datetime, end: datetime,
+        after: tuple[datetime, int], rows_max: int,
     ) -> list[Mapping[str, Any]]:  # fmt: skip
-        """The windows of these connectors in [start, end), in order; at least rows_max of those behind a place, if
-        there are so many. `paths` in order of time: each has at most a day's windows of a partition, or 65,536."""
+        """The windows of these connectors in [start, end), in order; at least the first rows_max of those behind a
+        place, if there are so many. `files` in order of time: each has at most a day's windows of a partition, or
+        65,536; one may begin before another ends."""
         chosen = among("connector_key", keys) & (ds.field("bucket") >= start) & (ds.field("bucket") < end)
         rows: list[Mapping[str, Any]] = []
-        behind = 0
-        for path in paths:
+        behind, last = 0, start
+        for path, first_at in files:
+            if behind >= rows_max and first_at > last:
+                break
             found = await self._lake.rows([path], self._fields, chosen)
             if found is not None and found.num_rows:
-                found = found.sort_by([("bucket", "ascending"), ("connector_id", "ascending")])
                 columns = [found.column(name).to_pylist() for name in self._fields]
                 more = [dict(zip(self._fields, values, strict=True)) for values in zip(*columns, strict=True)]
                 behind += sum((row["bucket"], row["connector_id"]) > after for row in more)
+                last = max(last, *(row["bucket"] for row in more))
                 rows += more
-            if behind >= rows_max:
-                break
-        return rows
+        return sorted(rows, key=lambda row: (row["bucket"], row["connector_id"]))
 
 
 def place_of(row: Mapping[str, Any]) -> Place:
     """Of a row of a history, in the order of the answer."""
-    boot, seq = (_INT64_MIN if row[name] is None else row[name] for name in ("boot", "seq"))
+    boot, seq = (INT64_MIN if row[name] is None else row[name] for name in ("boot", "seq"))
     return row["ts"], row["connector_id"], boot, seq, row["part"]
 
 

@@ -19,7 +19,7 @@ CREATE TABLE telemetry.lake_file (
     last_connector_key  int NOT NULL,
     moved_at            timestamptz NOT NULL DEFAULT now()
 );
-CREATE INDEX ON telemetry.lake_file (kind, partition, day);
+CREATE INDEX ON telemetry.lake_file (kind, partition, last_ts);
 
 -- Until when the readings of a connector may be moved: no pass over its timeline begins before. Of the last move.
 CREATE TABLE telemetry.lake_cut (
@@ -62,6 +62,7 @@ REVOKE EXECUTE ON FUNCTION telemetry.session_lake_files(bigint[]) FROM PUBLIC;
 -- gets is to be added here too.
 CREATE TABLE telemetry.window_15m_kept (LIKE telemetry.window_1m INCLUDING DEFAULTS);
 ALTER TABLE telemetry.window_15m_kept DROP COLUMN revision, ADD PRIMARY KEY (connector_key, bucket);
+CREATE INDEX ON telemetry.window_15m_kept USING brin (bucket);
 CREATE TABLE telemetry.window_1h_kept (LIKE telemetry.window_15m_kept INCLUDING ALL);
 CREATE TABLE telemetry.window_1d_kept (LIKE telemetry.window_15m_kept INCLUDING ALL);
 
@@ -72,8 +73,32 @@ CREATE TABLE telemetry.window_retained (
 );
 INSERT INTO telemetry.window_retained (width) VALUES ('1m'), ('15m'), ('1h');
 
--- As before, and of hours whose minutes were dropped by the quarters that are kept.
-CREATE OR REPLACE FUNCTION telemetry.connector_hours(stations text[], hours timestamptz[])
+-- Contract for reporting: the highest power of each of these sessions, by the windows of a minute that it reaches into,
+-- or of a quarter where minutes were dropped. Of its first and its last one what the connector delivered to another one
+-- counts, too. Null where no reading gave one.
+CREATE FUNCTION telemetry.session_peaks(sessions uuid[])
+RETURNS TABLE (id uuid, power_mw bigint)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT s.id, w.power_mw
+    FROM telemetry.session AS s CROSS JOIN LATERAL (
+        SELECT max(m.power_mw_max) AS power_mw FROM (
+            SELECT power_mw_max FROM telemetry.window_1m
+            WHERE connector_key = s.connector_key AND bucket >= date_trunc('minute', s.started_at)
+              AND bucket <= coalesce(s.ended_at, s.last_at) AND power_mw_n > 0
+            UNION ALL
+            SELECT power_mw_max FROM telemetry.window_15m_kept
+            WHERE connector_key = s.connector_key AND bucket >= date_bin('15 minutes', s.started_at, 'epoch')
+              AND bucket <= coalesce(s.ended_at, s.last_at) AND power_mw_n > 0
+        ) AS m
+    ) AS w
+    WHERE s.id = ANY(sessions)
+$$;
+REVOKE EXECUTE ON FUNCTION telemetry.session_peaks(uuid[]) FROM PUBLIC;
+
+-- Contract for reporting: sums of windows by connector and hour. Question i is (stations[i], hours[i]): a station and the
+-- first moment of an hour. A row for each connector with readings in it, with the place of the question from 0. Of power
+-- the sums and counts of its four quarters; of energy what is of sessions and what is outside of any.
+CREATE FUNCTION telemetry.connector_hours(stations text[], hours timestamptz[])
 RETURNS TABLE (place int, connector_id smallint, in_session_mwh bigint, outside_mwh bigint, power_mw_n bigint[],
                power_mw_sum bigint[])
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -108,3 +133,4 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     ) AS w
     WHERE w.windows > 0
 $$;
+REVOKE EXECUTE ON FUNCTION telemetry.connector_hours(text[], timestamptz[]) FROM PUBLIC;

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from api.telemetry.renderings import ColumnTable, Kind
+from api.telemetry.history.renderings import ColumnTable, Kind
 from schemas.energy import ENERGY_SHARES
 from schemas.quality import names_of
 from schemas.reading import QUANTITIES, SESSION_EVENT_LABELS, STATUS_LABELS

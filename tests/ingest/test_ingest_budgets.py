@@ -1,0 +1,74 @@
+"""What a token may fill the quarantine with: no more than its budget and what it may owe, which comes back."""
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest.budgets import QUARANTINE_FULL, QuarantineBudgets
+from kit.clock import ManualClock
+from kit.live.view import InProcessLive
+from kit.web.problem import Problem
+from kit.web.server import serve
+from tests.ingest import conftest
+from tests.ingest.conftest import DEVICE, ControlledLog, make_gateway_app
+
+PATH = "/api/v1/telemetry"
+STEPS = st.tuples(st.sampled_from(["a", "b"]), st.integers(1, 60), st.integers(0, 1), st.integers(0, 3_000))
+
+
+@given(st.integers(1, 50), st.lists(STEPS, max_size=60))
+def test_no_token_keeps_more_than_its_budget_allows_and_none_pays_for_another(
+    per_hour: int, steps: list[tuple[str, int, int, int]]
+) -> None:
+    clock, kept = ManualClock(), {"a": list[tuple[float, int]](), "b": list[tuple[float, int]]()}
+    budgets = QuarantineBudgets(lambda: per_hour, clock.monotonic_s)
+    for token, refused, accepted, pause_s in steps:
+        clock.advance(pause_s)
+        now_s = clock.monotonic_s()
+        owed = 0.0  # told apart from the code: what came, less what an hour gives back
+        last_s = kept[token][0][0] if kept[token] else now_s
+        for at_s, count in kept[token]:
+            owed = max(0.0, owed - (at_s - last_s) * per_hour / 3_600) + count
+            last_s = at_s
+        owed = max(0.0, owed - (now_s - last_s) * per_hour / 3_600)
+        bound = per_hour * (2 if accepted else 1)
+        if owed < bound - 1e-6:
+            budgets.spend(token, refused, accepted, "no")
+            kept[token].append((now_s, refused))
+        elif owed > bound + 1e-6:
+            with pytest.raises(Problem, match="refused items an hour") as problem:
+                budgets.spend(token, refused, accepted, "no")
+            assert (problem.value.status, int(problem.value.headers["Retry-After"]) >= 1) == (429, True)
+
+
+@pytest.mark.parametrize("query", ["", "?strict=false"])  # directly, and by the framework
+async def test_beyond_the_budget_nothing_is_taken_until_some_of_it_is_back(
+    query: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conftest, "SETTINGS", conftest.SETTINGS.model_copy(update={"quarantined_per_hour_max": 6}))
+    log, clock = ControlledLog(), ManualClock()
+    app, _ = make_gateway_app(log, InProcessLive(), clock)
+    bearer = {"authorization": f"Bearer {DEVICE}", "content-type": "application/json"}
+    async with serve(app, "127.0.0.1", 0) as server, httpx.AsyncClient(base_url=server.url, headers=bearer) as client:
+
+        async def post(refused: int, *, accepted: bool) -> httpx.Response:
+            good: list[Any] = [{"station_id": "A", "connector_id": 1, "ts": clock.now_ms()}] if accepted else []
+            return await client.post(PATH + query, content=json.dumps([*good, *[{"station_id": "A"}] * refused]))
+
+        assert (await post(8, accepted=False)).status_code == 202
+        frames = len(log.frames)
+        spent = await post(1, accepted=False)
+        assert (spent.status_code, spent.json()["reason"]) == (429, QUARANTINE_FULL)
+        assert "connector_id is missing" in spent.json()["detail"]
+        assert int(spent.headers["Retry-After"]) == 1_800  # three of six an hour
+        assert len(log.frames) == frames
+        assert (await post(0, accepted=True)).status_code == 202  # good ones are taken as ever
+        mixed = await post(6, accepted=True)
+        assert (mixed.status_code, len(mixed.json()["quarantined"])) == (202, 6)
+        assert (await post(1, accepted=True)).status_code == 429
+        clock.advance(3_600 * 2)
+        assert (await post(1, accepted=False)).status_code == 202
