@@ -13,6 +13,8 @@ from api.reporting.analytics.figures import FigureReader
 from api.reporting.analytics.service import AnalyticsService
 from api.reporting.analytics.store import AnalyticsStore
 from api.reporting.charts.service import HeatMapService
+from api.reporting.co2.service import Co2Service
+from api.reporting.co2.store import Co2Store
 from api.reporting.exclusions.service import ExclusionService
 from api.reporting.exclusions.store import ExclusionStore
 from api.reporting.reports.computing import ReportComputation
@@ -52,6 +54,7 @@ class ReportingComponents:
     rollups: RollUpService
     analytics: AnalyticsService
     heat_maps: HeatMapService
+    co2: Co2Service
     exclusions: ExclusionService
     registry: RegistryEvents
     uptime: UptimeStore
@@ -74,7 +77,8 @@ Provided = Annotated[ReportingComponents, Depends(provided(ReportingComponents))
 @asynccontextmanager
 async def open_reporting(context: Context) -> AsyncIterator[ReportingComponents]:
     """Open the components on the service's own connection pool."""
-    database, clock, notes = context.database, context.clock, NoteStore()
+    database, clock = context.database, context.clock
+    notes, rollups, co2 = NoteStore(), RollUpStore(), Co2Store()
     cache, documents = _cache(context), _documents(context)
     if context.settings.mongodb_url:
         context.checks["mongodb"] = documents.check_ready
@@ -97,11 +101,12 @@ async def open_reporting(context: Context) -> AsyncIterator[ReportingComponents]
         yield ReportingComponents(
             database,
             clock,
-            NoteService(notes, clock),
+            NoteService(notes, co2, clock),
             notes,
-            RollUpService(database, RollUpStore(), notes, clock),
+            RollUpService(database, rollups, notes, co2, clock, statuses_kept),
             analytics,
             HeatMapService(figures, clock),
+            Co2Service(co2, rollups, clock),
             ExclusionService(exclusions, notes, clock),
             RegistryEvents(notes, clock),
             uptime,

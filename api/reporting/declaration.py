@@ -7,6 +7,7 @@ from fastapi import APIRouter
 
 from api.reporting.analytics import routes as analytics_routes
 from api.reporting.charts import routes as chart_routes
+from api.reporting.co2 import routes as co2_routes
 from api.reporting.components import ReportingComponents, open_reporting
 from api.reporting.exclusions import routes as exclusion_routes
 from api.reporting.reports import routes as report_routes
@@ -44,6 +45,7 @@ _REPORTS_S: Final = 2.0  # one indexed look while none waits
 _PORTS: Final = "reporting_ports"  # consumer group: revisions of the registry, whether or not roll-ups are computed
 
 _router = APIRouter()
+_router.include_router(co2_routes.router)
 _router.include_router(analytics_routes.router)
 _router.include_router(chart_routes.router)
 _router.include_router(exclusion_routes.router)

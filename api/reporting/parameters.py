@@ -11,7 +11,9 @@ from kit.auth.token_store import Principal
 
 check_reader = require_kinds("operator", "finance")
 Reader = Annotated[Principal, Depends(check_reader)]
-MetricInPath = Annotated[str, Path(max_length=64, openapi_examples={"metric": {"value": "energy_delivered"}})]
+MetricInPath = Annotated[
+    str, Path(max_length=64, openapi_examples={one: {"value": one} for one in ("energy_delivered", "co2", "mttr")})
+]
 TimeZoneInQuery = Annotated[
     str,
     AfterValidator(checked_time_zone),

@@ -23,8 +23,9 @@ import psycopg
 from api.reporting.analytics.cache import InProcessCache
 from api.reporting.analytics.service import AnalyticsQuery, AnalyticsService
 from api.reporting.analytics.store import AnalyticsStore
+from api.reporting.co2.store import Co2Store
 from api.reporting.declaration import SERVICE
-from api.reporting.rollups.facets import HOUR, Facet, Place, bits_of
+from api.reporting.rollups.facets import BY_ENERGY, HOUR, Facet, Place, bits_of
 from api.reporting.rollups.note_store import NoteStore
 from api.reporting.rollups.service import RollUpService
 from api.reporting.rollups.store import RollUpStore
@@ -207,8 +208,8 @@ async def _roll_up(url: str, days: int, stations: int) -> list[Result]:
     database = await open_database(url, name="benchmarks", role=SERVICE.role, connections_max=2)
     owner = await open_database(url, name="benchmarks", connections_max=1)
     notes = NoteStore()
-    service = RollUpService(database, RollUpStore(), notes, ManualClock(hour + 2 * HOUR))
-    bits = bits_of((Facet.ENERGY, Facet.POWER, Facet.STATUS))
+    service = RollUpService(database, RollUpStore(), notes, Co2Store(), ManualClock(hour + 2 * HOUR))
+    bits = bits_of((*BY_ENERGY, Facet.POWER, Facet.STATUS))
     names = [f"ST-{number}" for number in range(1, stations + 1)]
     try:
         bare_s = min([await _timed(owner.fetch(_BARE_AGGREGATE, hour)) for _ in range(3)])
@@ -237,7 +238,7 @@ async def _roll_up(url: str, days: int, stations: int) -> list[Result]:
             higher_is_better=False, note=note,
         ).compare("bare aggregate of the hour's windows of all", bare_s * 1_000)
         for connectors, took_s, note in (
-            (2 * stations, whole_s, "energy, power, statuses; connectors, groups and days"),
+            (2 * stations, whole_s, "energy, CO2, power, statuses; connectors, groups and days"),
             (2 * len(late), late_s, "after late readings, in an hour that is computed already"),
         )
     ]  # fmt: skip

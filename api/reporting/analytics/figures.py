@@ -34,6 +34,7 @@ class SummedFigures(Generic[Key]):
     """A metric's sums by whatever its figures were added up by, and how far they are computed."""
 
     metric: Metric
+    source: str  # the metric's, with the versions of factors of which it is computed
     sums: Mapping[Key, Sums]
     as_of: datetime
     pending_hours: int
@@ -58,14 +59,16 @@ class FigureReader:
     async def summed(self, query: FigureQuery, key: Callable[[Figure], Key]) -> SummedFigures[Key]:
         """All figures, added up. Raises NotFound, BadQuery, TooMany, Unavailable."""
         metric, as_of, pending = metric_of(query.metric), None, 0
+        source = metric.source
         sums: dict[Key, Sums] = {}
         async for page in self._pages(query):
             add_up(metric, sums, page.figures, key)
+            source = page.source
             as_of = page.as_of if as_of is None else min(as_of, page.as_of)
             pending = max(pending, page.pending_hours)
         if as_of is None:
             raise AssertionError("there is a page at least")
-        return SummedFigures(metric, sums, as_of, pending)
+        return SummedFigures(metric, source, sums, as_of, pending)
 
     async def _pages(self, query: FigureQuery) -> AsyncIterator[Analytics]:
         cursor = None

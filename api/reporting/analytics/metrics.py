@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from api.reporting.rollups.facets import SUMS, Facet
+from api.reporting.uptime.repairs import LONGEST_DAYS
 
 PEAK: Final = "power_mw_max"  # the sum that a peak shows
 _WINDOWS: Final = "1-minute windows of readings (telemetry.connector_hours)"
 _STATUSES: Final = "status intervals and silences (telemetry.status_intervals)"
+_PORTS: Final = "registrations of ports, status intervals and silences (telemetry.status_intervals), exclusions"
 _SESSIONS: Final = "sessions (telemetry.session_overview)"
 _DOCUMENTS: Final = "invoices and credit notes (billing.documented_charges)"
 _RESERVATIONS: Final = "reservations (reservations.reservation_overview)"
@@ -77,6 +79,18 @@ METRICS: Final[dict[str, Metric]] = {
             Facet.ENERGY,
             ("in_session_mwh", "outside_mwh"),
             1_000,
+        ),
+        Metric(
+            "co2",
+            "kg",
+            "CO2e of the energy delivered: of each connector and hour the energy by the factor of the station's "
+            "country and the year, rounded to mg. Of stations whose country is unknown, or in no table, by the "
+            "fallback of the table. Factors are published in versions (/api/v1/analytics/co2-factors); the newest that "
+            "is for the year counts.",
+            "energy_delivered, the countries of stations (stations.station_overview), factors by country and year",
+            Facet.CO2,
+            ("co2e_mg",),
+            1_000_000,
         ),
         Metric(
             "energy_returned",
@@ -185,11 +199,22 @@ METRICS: Final[dict[str, Metric]] = {
             "1",
             "Share of the time in service in which a port was up (23 CFR 680.116(b)), or its outage is excluded. The "
             "rule's own figure, over the 525,600 minutes of twelve months, is in the report of uptime.",
-            "registrations of ports, status intervals and silences (telemetry.status_intervals), exclusions",
+            _PORTS,
             Facet.AVAILABILITY,
             ("up_ms",),
             1,
             ("service_ms",),
+        ),
+        Metric(
+            "mttr",
+            "s",
+            "Mean time to repair: of outages that ended by the port being up again, by the hour of the end, without "
+            f"what was excluded of them. Of an outage of more than {LONGEST_DAYS} days the last {LONGEST_DAYS} count.",
+            _PORTS,
+            Facet.REPAIRS,
+            ("repaired_ms",),
+            1_000,
+            ("repairs",),
         ),
         Metric(
             "charging_success_rate",

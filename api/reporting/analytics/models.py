@@ -41,6 +41,14 @@ class Figure(AnalyticsModel):
     sums: Annotated[dict[str, int], Field(description="exact, of what the value is computed; the unit is in the name")]
 
 
+class FactorsUsed(AnalyticsModel):
+    """A version of factors of CO2e."""
+
+    version: int
+    source: str
+    fallback_name: str
+
+
 class Analytics(MetricDescription):
     """A page of figures. Of a time without anything there is no figure."""
 
@@ -51,5 +59,9 @@ class Analytics(MetricDescription):
     end: Annotated[datetime, Field(alias="to", description="of the last `by`")]
     as_of: Annotated[datetime, Field(description="changes that were noted before this moment are in the figures")]
     pending_hours: Annotated[int, Field(description="hours of stations that have changed since and will be computed")]
+    factors: Annotated[
+        list[FactorsUsed] | None,
+        Field(description="of metric co2 the versions with which these UTC days are computed; `source` has them, too"),
+    ] = None
     figures: list[Figure]
     next: Annotated[str | None, Field(description="the next page; null: this is the last")]

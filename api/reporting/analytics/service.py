@@ -12,14 +12,16 @@ import msgspec
 from api.reporting.analytics.buckets import Bucket, Width, buckets_of, segments_of
 from api.reporting.analytics.cache import Cache
 from api.reporting.analytics.metrics import METRICS, Metric
-from api.reporting.analytics.models import Analytics, Figure, Group
+from api.reporting.analytics.models import Analytics, FactorsUsed, Figure, Group
 from api.reporting.analytics.store import AnalyticsStore, SeriesCursor
+from api.reporting.rollups.facets import Facet
 from kit.clock import Clock
 from kit.spelling import did_you_mean
 from kit.web.errors import NotFound
 from kit.web.paging import decode_cursor, encode_cursor, from_micros, to_micros
 
 TOTAL: Final = "total"
+NAMED_MAX: Final = 3  # versions of factors in the text of a source
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +63,18 @@ class AnalyticsService:
         buckets = buckets_of(query.start, query.end, query.by, ZoneInfo(query.time_zone))
         start, end, now = buckets[0].start, buckets[-1].end, self._clock.now()
         after = decode_cursor(query.cursor, SeriesCursor) if query.cursor else None
-        state = await self._store.state(metric, start, end)
+        state = await self._store.state(metric, start, end, now)
         key = _key_of(query, state.version)
+        factors = await self._store.factors_used(start, end) if metric.facet is Facet.CO2 else None
         kept = await self._cache.get(key)
         page = _decode_kept(kept) if kept is not None else await self._page(metric, query, buckets, after)
         if kept is None:
             await self._cache.put(key, msgspec.msgpack.encode(page))
+        description = description_of(metric)
+        if factors:
+            description["source"] += f" ({_named(factors)})"
         return Analytics(
-            **description_of(metric),
+            **description,
             by=query.by,
             grouping=query.grouping,
             time_zone=query.time_zone,
@@ -76,6 +82,7 @@ class AnalyticsService:
             end=end,
             as_of=min(state.oldest or now, now),
             pending_hours=state.pending,
+            factors=factors,
             figures=[_figure(metric, buckets, *row) for row in page.figures],
             next=None,
         ), page.cursor
@@ -120,6 +127,14 @@ def description_of(metric: Metric) -> dict[str, str]:
         "source": metric.source,
         "grouped_by": metric.grouped_by,
     }
+
+
+def _named(factors: Sequence[FactorsUsed]) -> str:
+    """The newest few: `factors` of the answer has all of them."""
+    newest = factors[: -NAMED_MAX - 1 : -1]
+    named = [f"version {one.version}: {one.source}; fallback: {one.fallback_name}" for one in newest]
+    more = len(factors) - len(newest)
+    return "; ".join([*named, f"and {more} older versions"] if more else named)
 
 
 def _key_of(query: AnalyticsQuery, version: str) -> str:

@@ -8,7 +8,8 @@ from typing import Final, NamedTuple
 
 from api.reporting.analytics.buckets import Segment
 from api.reporting.analytics.metrics import Metric
-from api.reporting.rollups.facets import SUMS
+from api.reporting.analytics.models import FactorsUsed
+from api.reporting.rollups.facets import SUMS, Facet
 from kit.database.postgres import Database
 from kit.web.paging import Cursor, Int32, Micros
 
@@ -25,6 +26,21 @@ SELECT (SELECT id FROM reporting.progress) AS database_id, coalesce((
        ), 0) AS mark,
        count(*) AS pending, min(d.noted_at) AS oldest
 FROM reporting.dirty_hour AS d WHERE d.hour >= $1 AND d.hour < $2 AND d.facets & $3 <> 0
+"""
+
+# Stations whose hours with other factors of CO2 are not even noted yet: of each all hours of the time, up to now ($3).
+_STALE: Final = """
+SELECT coalesce(sum(
+           extract(epoch FROM least(until, $2, $3) - greatest(since, $1)) / 3600
+       ), 0)::bigint AS pending, min(noted_at) AS oldest
+FROM reporting.co2_stale WHERE since < least($2, $3) AND until > $1
+"""
+_FACTORS_USED: Final = """
+SELECT v.version, v.source, v.fallback_name FROM reporting.co2_version AS v
+WHERE EXISTS (
+    SELECT FROM reporting.co2_used AS u WHERE u.version = v.version AND u.hours > 0
+        AND u.day >= date_trunc('day', $1::timestamptz, 'UTC') AND u.day < $2
+) ORDER BY v.version
 """
 
 
@@ -71,12 +87,24 @@ class AnalyticsStore:
         rows = await self._database.fetch(_SERIES, kind, names, first, series_max)
         return [Series(row["series_key"], row["name"]) for row in rows]
 
-    async def state(self, metric: Metric, start: datetime, end: datetime) -> State:
+    async def state(self, metric: Metric, start: datetime, end: datetime, now: datetime) -> State:
         """How far the figures of this time are."""
         row = await self._database.fetchrow(_STATE, start, end, metric.facet.bit)
         if row is None:
             raise AssertionError("an aggregate has a row")
-        return State(f"{row['database_id']}/{row['mark']}", row["pending"], row["oldest"])
+        state = State(f"{row['database_id']}/{row['mark']}", row["pending"], row["oldest"])
+        if metric.facet is not Facet.CO2:
+            return state
+        stale = await self._database.fetchrow(_STALE, start, end, now)
+        if stale is None:
+            raise AssertionError("an aggregate has a row")
+        noted = [one for one in (state.oldest, stale["oldest"]) if one is not None]
+        return State(state.version, state.pending + stale["pending"], min(noted, default=None))
+
+    async def factors_used(self, start: datetime, end: datetime) -> list[FactorsUsed]:
+        """The versions of factors of CO2e with which the UTC days of this time are computed."""
+        rows = await self._database.fetch(_FACTORS_USED, start, end)
+        return [FactorsUsed(**row) for row in rows]
 
     async def sums(self, metric: Metric, series: Sequence[Series], segments: Sequence[Segment]) -> list[Sum]:
         """By series and bucket, those that are not 0 throughout."""

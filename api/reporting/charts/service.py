@@ -1,5 +1,6 @@
 """Heat maps of metrics: their figures by hour, gathered and drawn. No HTTP and no SQL here."""
 
+import textwrap
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
@@ -28,6 +29,7 @@ from kit.clock import Clock, format_rfc3339
 from kit.web.errors import BadQuery
 
 HOURS_MAX: Final = 92 * 24  # a quarter; of 200 sites 440,000 figures
+_NOTE_CHARS: Final = 140  # of a line; longer ones would widen the picture
 _DIGITS: Final = 9  # of a value, so that JSON shows no noise of binary fractions
 
 
@@ -67,7 +69,7 @@ class HeatMapService:
             title=f"{_title(name)} by {'hour of the week' if shape == 'week' else 'site and hour of the day'}",
             unit=scale_of(metric).unit,
             definition=metric.definition,
-            source=metric.source,
+            source=found.source,
             shape=shape,
             time_zone=time_zone,
             computed_at=now,
@@ -109,4 +111,4 @@ def _notes(page: HeatMapPage) -> list[str]:
         notes.append(f"{page.pending_hours} hours of stations have changed since and will be computed")
     if page.left_out:
         notes.append(f"{page.left_out} more sites, with less, are not shown")
-    return notes
+    return [line for note in notes for line in textwrap.wrap(note, _NOTE_CHARS)]

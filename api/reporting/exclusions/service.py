@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 from api.reporting.exclusions.models import Exclusion, NewExclusion
 from api.reporting.exclusions.store import ExclusionCursor, ExclusionFilter, ExclusionStore, add, withdraw
-from api.reporting.rollups.facets import Facet
+from api.reporting.rollups.facets import OF_PORTS, bits_of
 from api.reporting.rollups.note_store import NoteStore
 from kit.clock import Clock
 from kit.messaging.outbox import Transaction
@@ -43,7 +43,7 @@ class ExclusionService:
     async def _noted(self, connection: Transaction, row: Mapping[str, Any]) -> Exclusion:
         """Its hours are computed again."""
         place, times = row["station_id"], (row["since"], row["until"])
-        await self._notes.note_span(connection, place, *times, Facet.AVAILABILITY.bit, self._clock.now())
+        await self._notes.note_span(connection, place, *times, bits_of(OF_PORTS), self._clock.now())
         return exclusion_of(row)
 
     async def page(

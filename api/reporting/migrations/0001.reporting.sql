@@ -45,6 +45,7 @@ CREATE TABLE reporting.hour (
     series_key int NOT NULL,
     facet      smallint NOT NULL,
     ends_as    smallint,                        -- of a connector's statuses: the one at the end of the hour
+    version    smallint,                        -- of a connector's CO2: that of the factors
     currency   text COLLATE "C" NOT NULL,       -- empty: not money
     sums       bigint[] NOT NULL,
     PRIMARY KEY (facet, series_key, hour, currency)

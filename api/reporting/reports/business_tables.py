@@ -33,6 +33,7 @@ class OperationsColumn(NamedTuple):
 
 OPERATIONS_COLUMNS: Final = (
     OperationsColumn("energy_delivered", Column("energy_kwh", ColumnType.THOUSANDTHS, "Energy (kWh)", 28), over=_MILLI),
+    OperationsColumn("co2", Column("co2e_kg", ColumnType.THOUSANDTHS, "CO2e (kg)", 24), over=_MILLI),
     OperationsColumn("sessions", Column("sessions", ColumnType.INTEGER, "Sessions", 18)),
     OperationsColumn("occupancy", Column("occupied_pct", ColumnType.THOUSANDTHS, "Occupied (%)", 24), times=PCT_MILLI),
     OperationsColumn(
@@ -41,6 +42,7 @@ OPERATIONS_COLUMNS: Final = (
     OperationsColumn("peak_power", Column("peak_power_kw", ColumnType.THOUSANDTHS, "Peak (kW)", 24), over=_MILLI),
     OperationsColumn("faulted", Column("faulted_pct", ColumnType.THOUSANDTHS, "Faulted (%)"), times=PCT_MILLI),
     OperationsColumn("silent", Column("silent_pct", ColumnType.THOUSANDTHS, "Silent (%)"), times=PCT_MILLI),
+    OperationsColumn("mttr", Column("repair_min_mean", ColumnType.THOUSANDTHS, "Mean repair (min)"), over=60),
     OperationsColumn("session_duration", Column("session_s_mean", ColumnType.THOUSANDTHS, "Mean session (s)"), times=1),
 )
 OPERATIONS: Final = TableShape(
@@ -152,7 +154,7 @@ def sources_table(figures: Sequence[SummedFigures[GroupCurrency]]) -> Table:
     table = Table(SOURCES)
     for one in figures:
         metric = one.metric
-        table.add(metric.name, metric.definition, metric.source, one.pending_hours, to_ms(one.as_of))
+        table.add(metric.name, metric.definition, one.source, one.pending_hours, to_ms(one.as_of))
     return table
 
 

@@ -25,6 +25,8 @@ class Facet(IntEnum):
     RESERVATIONS = 5
     WAITING = 6
     AVAILABILITY = 7
+    REPAIRS = 8
+    CO2 = 9
 
     @property
     def bit(self) -> int:
@@ -47,6 +49,7 @@ class Sums:
 SUMS: Final[dict[Facet, Sums]] = {
     Facet.ENERGY: Sums(("in_session_mwh", "outside_mwh")),
     # Of each quarter of the hour the mean of the powers that its readings have. Of a day only the largest is kept.
+    Facet.CO2: Sums(("co2e_mg",)),
     Facet.POWER: Sums(tuple(f"power_mw_{quarter}" for quarter in range(QUARTERS)), over_time="max"),
     Facet.STATUS: Sums(("known_ms", "occupied_ms", "delivering_ms", "faulted_ms", "unavailable_ms", "silent_ms")),
     Facet.SESSIONS: Sums(("sessions", "void", "duration_ms", "export_mwh", "attempts", "successes")),
@@ -55,10 +58,15 @@ SUMS: Final[dict[Facet, Sums]] = {
     Facet.RESERVATIONS: Sums(("reservations", "used", "no_shows", "cancelled")),
     Facet.WAITING: Sums(("waited", "waited_ms")),
     Facet.AVAILABILITY: Sums(("service_ms", "up_ms", "excluded_ms")),
+    Facet.REPAIRS: Sums(("repairs", "repaired_ms")),
 }
 
 
-BY_STATUS: Final = (Facet.STATUS, Facet.AVAILABILITY)
+BY_ENERGY: Final = (Facet.ENERGY, Facet.CO2)
+"""What follows from energy."""
+OF_PORTS: Final = (Facet.AVAILABILITY, Facet.REPAIRS)
+"""What follows from registrations, exclusions and status intervals."""
+BY_STATUS: Final = (Facet.STATUS, *OF_PORTS)
 """What follows from status intervals."""
 
 
@@ -91,6 +99,7 @@ class Fact(NamedTuple):
 
     sums: tuple[int, ...]
     ends_as: int | None = None  # STATUS: the status at the end of the hour, if that is over
+    version: int | None = None  # CO2: of the factors
 
 
 NO_CONNECTOR: Final = -1

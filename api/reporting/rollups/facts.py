@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from api.reporting.co2.factors import UNKNOWN, Factors, co2e_mg, year_of
 from api.reporting.rollups.facets import HOUR, NO_CONNECTOR, Fact, FactKey, Facts, Place, hour_of
+from api.reporting.uptime.repairs import EndedOutages
 from api.reporting.uptime.success import ENERGY_MIN_UJ
 from api.reporting.uptime.uptime import MonthlyTimes
+from kit.clock import from_ms
 from schemas.reading import SILENT, Status
 from schemas.session import EndReason
 
@@ -29,6 +32,16 @@ def energy(places: list[Place], rows: Iterable[Row]) -> Facts:
         for row in rows
         if row["connector_id"] != MAIN_METER
     }
+
+
+def co2(energy: Facts, countries: Mapping[str, str], factors: Mapping[int, Factors]) -> Facts:
+    """Of the energy of connectors' hours, by the country of the station and the year's factors."""
+    found: Facts = {}
+    for key, fact in energy.items():
+        year = year_of(key.hour)
+        factor = factors[year].of(countries.get(key.station_id, UNKNOWN), year)
+        found[key] = Fact((co2e_mg(sum(fact.sums), factor),), version=factors[year].version)
+    return found
 
 
 def power(places: list[Place], rows: Iterable[Row]) -> Facts:
@@ -92,6 +105,16 @@ def availability(names: Sequence[tuple[str, int]], times: MonthlyTimes, hours: S
         for place, hour in enumerate(hours)
         if service[place]
     }
+
+
+def repairs(names: Sequence[tuple[str, int]], ended: EndedOutages) -> Facts:
+    """Of ports and the outages that repairs ended, by the hour of the end."""
+    return _summed(
+        (FactKey(station_id, connector_id, hour_of(from_ms(end_ms))), (1, counted_ms))
+        for port, end_ms, counted_ms in zip(*(column.tolist() for column in ended[:3]), strict=True)
+        for station_id, connector_id in (names[port],)
+        if counted_ms > 0 and connector_id != MAIN_METER
+    )
 
 
 def sessions(rows: Iterable[Row]) -> Facts:

@@ -8,7 +8,8 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-from api.reporting.rollups.facets import BY_STATUS, Facet, Place, bits_of, hour_of
+from api.reporting.co2.store import Co2Store
+from api.reporting.rollups.facets import BY_ENERGY, BY_STATUS, Facet, Place, bits_of, hour_of
 from api.reporting.rollups.note_store import LastPlace, NoteStore, RegisteredStation
 from kit.clock import Clock
 from kit.messaging.consumer import Delivered, moment_of
@@ -23,7 +24,7 @@ from schemas.events import (
     TelemetryAggregated,
 )
 
-_WINDOWS: Final = bits_of((Facet.ENERGY, Facet.POWER, *BY_STATUS))
+_WINDOWS: Final = bits_of((*BY_ENERGY, Facet.POWER, *BY_STATUS))
 # A silence ends a little before its event is published, and is found long after it began.
 _PUBLISHED_AFTER: Final = timedelta(minutes=5)
 
@@ -31,8 +32,9 @@ _PUBLISHED_AFTER: Final = timedelta(minutes=5)
 class NoteService:
     """A handler for each kind of event. Each works in the open transaction that records the event."""
 
-    def __init__(self, store: NoteStore, clock: Clock) -> None:
+    def __init__(self, store: NoteStore, co2: Co2Store, clock: Clock) -> None:
         self._store = store
+        self._co2 = co2
         self._clock = clock
 
     async def aggregated(
@@ -115,8 +117,10 @@ class NoteService:
         self, connection: Transaction, events: Sequence[Delivered[Event[StationChanged]]]
     ) -> None:
         """station.*.v1: where the figures of its connectors belong, in the past too. A removed station stays where it
-        was."""
-        await self._store.put_stations(connection, [_registered(one.event.payload) for one in events])
+        was, and in its country."""
+        stations = [_registered(one.event.payload) for one in events]
+        await self._store.put_stations(connection, stations)
+        await self._co2.put_countries(connection, [one.station_id for one in stations], self._clock.now())
 
     async def _moved(self, connection: Transaction, facet: Facet, last_places: Sequence[LastPlace]) -> None:
         """Note where these are and where they were last seen."""

@@ -38,14 +38,15 @@ def _total(facet: Facet, value: str) -> str:
 
 @cache
 def replace(facet: Facet) -> str:
-    """SQL: store rows of connectors: $1 keys, $2 hours, $3 currencies, $4 ends_as, then each sum."""
-    parameters, names = _given(facet, 5)
+    """SQL: store rows of connectors: $1 keys, $2 hours, $3 currencies, $4 ends_as, $5 versions, then each sum."""
+    parameters, names = _given(facet, 6)
     return f"""
-INSERT INTO reporting.hour (facet, series_key, hour, currency, ends_as, sums)
-SELECT {facet:d}, series_key, hour, currency, ends_as, ARRAY[{names}]
-FROM unnest($1::int[], $2::timestamptz[], $3::text[], $4::smallint[], {parameters})
-    AS given (series_key, hour, currency, ends_as, {names})
-ON CONFLICT (facet, series_key, currency, hour) DO UPDATE SET (ends_as, sums) = (excluded.ends_as, excluded.sums)
+INSERT INTO reporting.hour (facet, series_key, hour, currency, ends_as, version, sums)
+SELECT {facet:d}, series_key, hour, currency, ends_as, version, ARRAY[{names}]
+FROM unnest($1::int[], $2::timestamptz[], $3::text[], $4::smallint[], $5::smallint[], {parameters})
+    AS given (series_key, hour, currency, ends_as, version, {names})
+ON CONFLICT (facet, series_key, currency, hour) DO UPDATE SET
+    (ends_as, version, sums) = (excluded.ends_as, excluded.version, excluded.sums)
 """  # noqa: S608  # our own names
 
 

@@ -1,9 +1,11 @@
 """Roll-ups: hours that have changed are computed again, whole, from what other services publish."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from api.reporting.co2.store import Co2Store
 from api.reporting.rollups.facets import (
     BY_STATUS,
     HOUR,
@@ -18,7 +20,7 @@ from api.reporting.rollups.facets import (
 )
 from api.reporting.rollups.note_store import NoteStore
 from api.reporting.rollups.sources import SOURCES, HoursQuery
-from api.reporting.rollups.store import DirtyHour, RollUpStore, SeriesName
+from api.reporting.rollups.store import STATION_HOURS_MAX, DirtyHour, RollUpStore, SeriesName
 from kit.clock import Clock
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
@@ -30,25 +32,57 @@ PASSED_HOURS_MAX: Final = 48  # noted at once, after the service was down
 # Of these facets less is known later than before only where the source drops what is old: then the row stays.
 _ONLY_GROWS: Final = frozenset({Facet.ENERGY, Facet.POWER, Facet.STATUS})
 # Entries of waiting lists are forgotten after 30 days.
+_FOR_EVER: Final = timedelta(days=100 * 365)
 _KNOWN_FOR: Final = {Facet.WAITING: timedelta(days=29)}
 
 
 class RollUpService:
     """The jobs of roll-ups."""
 
-    def __init__(self, database: Database, store: RollUpStore, notes: NoteStore, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        store: RollUpStore,
+        notes: NoteStore,
+        co2: Co2Store,
+        clock: Clock,
+        statuses_kept: Callable[[], timedelta] = lambda: _FOR_EVER,
+    ) -> None:
         self._database = database
         self._store = store
         self._notes = notes
+        self._co2 = co2
         self._clock = clock
+        self._statuses_kept = statuses_kept
 
     async def run(self) -> None:
-        """Group stations and compute what is dirty, a batch of each in turn: neither waits for the other. Another
+        """Note what has other factors of CO2, group stations and compute what is dirty, a batch of each in turn: none
+        waits for the others. Another
         process that does so at the moment does it all."""
         for _ in range(ROUNDS_MAX):
+            noted = await self._note_stale()
             grouped, computed = await self._group_some(), await self._compute_some()
-            if not grouped and not computed:
+            if not (noted or grouped or computed):
                 return
+
+    async def _note_stale(self) -> bool:
+        """Some hours that were computed with other factors of CO2, as many as are computed at once. Whether there may
+        be more."""
+        now, room = self._clock.now(), STATION_HOURS_MAX
+        async with self._database.transaction() as connection:
+            if not await self._store.try_lock(connection) or await self._store.has_many(connection, hour_of(now)):
+                return False
+            stations = await self._co2.stale(connection)
+            for one in stations:
+                hours = await self._co2.hours_with_energy(connection, one, Facet.ENERGY, room)
+                places = [(Place(one.station_id, hour), Facet.CO2.bit) for hour in hours]
+                await self._notes.note(connection, places, now)
+                room -= len(hours)
+                if not room:
+                    await self._co2.noted(connection, one.station_id, hours[-1] + HOUR)
+                    break
+                await self._co2.noted(connection, one.station_id, None)
+            return bool(stations)
 
     async def _group_some(self) -> bool:
         """Whether there may be more."""
@@ -94,9 +128,12 @@ class RollUpService:
             if not places:
                 continue
             asked = set(places)
-            for facet, found in (await read(connection, HoursQuery(places, now))).items():
+            query = HoursQuery(places, now, now - self._statuses_kept())
+            for facet, found in (await read(connection, query)).items():
                 new = {key: fact for key, fact in found.items() if Place(key.station_id, key.hour) in asked}
                 days |= await self._put(connection, facet, places, new)
+                if facet is Facet.AVAILABILITY:
+                    await self._note_repairs(connection, dirty, new)
         if days:
             await self._store.changed(connection, days)
 
@@ -118,6 +155,8 @@ class RollUpService:
             if any(delta):
                 deltas.append((connector_key, key.hour, key.currency, delta))
         await self._store.replace(connection, facet, rows)
+        if facet is Facet.CO2:
+            await self._co2.count_used(connection, _versions_used(old, replaced))
         if deltas:
             await self._store.add_to_groups(connection, facet, deltas)
         return {day_of(hour) for _, hour, *_ in deltas}
@@ -143,6 +182,22 @@ class RollUpService:
         }
         ended = await self._store.sessions_during(connection, sorted(changed))
         await self._notes.note(connection, [(place, Facet.SESSIONS.bit) for place in ended], now)
+
+    async def _note_repairs(self, connection: Transaction, dirty: Sequence[DirtyHour], new: Facts) -> None:
+        """An outage counts where it ended: where its hours change, that one is computed again. Only hours that changed
+        themselves say so, or each end of an outage would have the next one computed."""
+        changed = {one.place for one in dirty if one.facets & Facet.AVAILABILITY.bit}
+        service, up, excluded = (
+            SUMS[Facet.AVAILABILITY].place(name) for name in ("service_ms", "up_ms", "excluded_ms")
+        )
+        out = [
+            key
+            for key, fact in new.items()
+            if Place(key.station_id, key.hour) in changed and fact.sums[up] - fact.sums[excluded] < fact.sums[service]
+        ]
+        ends = await self._store.up_next(connection, out)
+        noted = [(place, Facet.REPAIRS.bit) for place in ends if place not in changed]
+        await self._notes.note(connection, noted, self._clock.now())
 
     async def _keys(self, connection: Transaction, connectors: set[tuple[str, int]]) -> dict[tuple[str, int], int]:
         """The keys of these connectors, new ones among them."""
@@ -205,6 +260,16 @@ class RollUpService:
 def _is_known(facet: Facet, hour: datetime, now: datetime) -> bool:
     """Whether its source still has all of that hour."""
     return facet not in _KNOWN_FOR or hour > now - _KNOWN_FOR[facet]
+
+
+def _versions_used(old: Facts, replaced: Facts) -> list[tuple[datetime, int, int]]:
+    """By day and version of the factors how many more hours of connectors are computed with it; fewer are below 0."""
+    counts: Counter[tuple[datetime, int]] = Counter()
+    for key, fact in replaced.items():
+        for row, sign in ((old.get(key), -1), (fact, 1)):
+            if row is not None and row.version is not None and any(row.sums):
+                counts[day_of(key.hour), row.version] += sign
+    return [(*key, count) for key, count in counts.items()]
 
 
 def _changes(facet: Facet, old: Facts, new: Facts) -> Facts:

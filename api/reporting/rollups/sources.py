@@ -6,18 +6,23 @@ batch bounds (STATION_HOURS_MAX).
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import numpy as np
 
+from api.reporting.co2.factors import year_of
+from api.reporting.co2.shipped import add_shipped
+from api.reporting.co2.store import Co2Store
 from api.reporting.exclusions.store import ExclusionStore
 from api.reporting.rollups import facts
-from api.reporting.rollups.facets import HOUR, Facet, Facts, Place
-from api.reporting.uptime.loading import STATIONS_AT_ONCE, PortLoader
+from api.reporting.rollups.facets import HOUR, OF_PORTS, Facet, Facts, Place
+from api.reporting.rollups.store import RollUpStore
+from api.reporting.uptime.loading import STATIONS_AT_ONCE, PortBatch, PortLoader
+from api.reporting.uptime.repairs import LOOK_BACKS_MS, repairs_of
 from api.reporting.uptime.store import UptimeStore
 from api.reporting.uptime.uptime import monthly
-from kit.clock import to_ms
+from kit.clock import from_ms, to_ms
 from kit.messaging.outbox import Transaction
 
 _WINDOWS: Final = "SELECT * FROM telemetry.connector_hours($1::text[], $2::timestamptz[])"
@@ -54,6 +59,7 @@ READS: Final = (
     "billing.documented_charges",
     "reservations.reservation_overview",
     "reservations.waiting_overview",
+    "stations.station_overview",
 )
 
 
@@ -63,6 +69,7 @@ class HoursQuery:
 
     places: Sequence[Place]  # at least one
     now: datetime
+    statuses_from: datetime | None = None  # those that ended before may be dropped
 
     @property
     def span(self) -> tuple[list[str], datetime, datetime]:
@@ -87,20 +94,60 @@ async def _statuses(connection: Transaction, asked: HoursQuery) -> dict[Facet, F
     return {Facet.STATUS: facts.statuses(rows, start, asked.now)}
 
 
-async def _availability(connection: Transaction, asked: HoursQuery) -> dict[Facet, Facts]:
+async def _co2(connection: Transaction, asked: HoursQuery) -> dict[Facet, Facts]:
+    """From the energy that is stored, which stays when windows are dropped. So after `_windows`."""
+    energy = await RollUpStore().old(connection, Facet.ENERGY, asked.places)
+    years = sorted({year_of(key.hour) for key in energy})
+    if not years:
+        return {Facet.CO2: {}}
+    store = Co2Store()
+    countries = await store.countries(connection, sorted({key.station_id for key in energy}))
+    factors = await store.in_force(connection, years, countries.values())
+    if not factors.keys() >= set(years):
+        await add_shipped(store, connection, asked.now)
+        factors = await store.in_force(connection, years, countries.values())
+    return {Facet.CO2: facts.co2(energy, countries, factors)}
+
+
+async def _of_ports(connection: Transaction, asked: HoursQuery) -> dict[Facet, Facts]:
     stations, start, end = asked.span
     end = min(end, asked.now)
-    found: Facts = {}
+    availability: Facts = {}
+    repairs: Facts = {}
     hours = [start + number * HOUR for number in range(-(-(end - start) // HOUR))]
-    if not hours:
-        return {Facet.AVAILABILITY: found}
     bounds_ms = np.array([to_ms(moment) for moment in (*hours, end)], np.int64)
     loader = PortLoader(UptimeStore(connection), ExclusionStore(connection))
-    for first in range(0, len(stations), STATIONS_AT_ONCE):
-        ports = await loader.ports(stations[first : first + STATIONS_AT_ONCE], start, end)
+    for first in range(0, len(stations) if hours else 0, STATIONS_AT_ONCE):
+        some = stations[first : first + STATIONS_AT_ONCE]
+        ports = await loader.ports(some, start - _look_back(0), end)
         if ports.names:
-            found |= facts.availability(ports.names, monthly(ports.times, bounds_ms), hours)
-    return {Facet.AVAILABILITY: found}
+            availability |= facts.availability(ports.names, monthly(ports.times, bounds_ms), hours)
+        repairs |= await _repairs(loader, ports, start, end, asked.statuses_from)
+    return {Facet.AVAILABILITY: availability, Facet.REPAIRS: repairs}
+
+
+def _look_back(number: int) -> timedelta:
+    return timedelta(milliseconds=LOOK_BACKS_MS[number])
+
+
+async def _repairs(
+    loader: PortLoader, ports: PortBatch, start: datetime, end: datetime, statuses_from: datetime | None
+) -> Facts:
+    """Repairs from `start` to `end` of the ports that are loaded, with more of the past of stations that need it."""
+    found: Facts = {}
+    for number in range(1, len(LOOK_BACKS_MS) + 1):
+        ended = repairs_of(ports.times, to_ms(start), to_ms(end))
+        line_start = from_ms(ports.times.line.start_ms)
+        is_last = number == len(LOOK_BACKS_MS) or (statuses_from is not None and line_start <= statuses_from)
+        unknown = set() if is_last else {ports.names[port][0] for port in ended.port[ended.from_before].tolist()}
+        known = np.array([ports.names[port][0] not in unknown for port in ended.port.tolist()], bool)
+        found |= facts.repairs(ports.names, ended.only(known))
+        if not unknown:
+            break
+        since = start - _look_back(number)
+        since = since if statuses_from is None else max(since, statuses_from)
+        ports = await loader.ports(sorted(unknown), since, end)
+    return found
 
 
 def _rows_of(facet: Facet, statement: str, compute: facts.Compute) -> Read:
@@ -111,11 +158,12 @@ def _rows_of(facet: Facet, statement: str, compute: facts.Compute) -> Read:
     return read
 
 
-# What is read together for the facets of a key.
+# What is read together for the facets of a key, in order.
 SOURCES: Final[dict[tuple[Facet, ...], Read]] = {
     (Facet.ENERGY, Facet.POWER): _windows,
+    (Facet.CO2,): _co2,
     (Facet.STATUS,): _statuses,
-    (Facet.AVAILABILITY,): _availability,
+    OF_PORTS: _of_ports,
     (Facet.SESSIONS,): _rows_of(Facet.SESSIONS, _SESSIONS, facts.sessions),
     (Facet.MONEY,): _rows_of(Facet.MONEY, _MONEY, facts.money),
     (Facet.RESERVATIONS,): _rows_of(Facet.RESERVATIONS, _RESERVATIONS, facts.reservations),

@@ -28,6 +28,8 @@ _DIRTY: Final = """
 SELECT hour, station_id, facets, mark FROM reporting.dirty_hour
 WHERE hour < $1 OR noted_at <= $2 ORDER BY hour, station_id LIMIT $3
 """
+# No more than $2 are counted.
+_PASSED: Final = "SELECT count(*) FROM (SELECT FROM reporting.dirty_hour WHERE hour < $1 LIMIT $2) AS d"
 _OPEN: Final = "SELECT count(*) FROM reporting.dirty_hour WHERE hour >= $1"
 _CLEAN: Final = """
 DELETE FROM reporting.dirty_hour AS d
@@ -35,7 +37,7 @@ USING unnest($1::timestamptz[], $2::text[], $3::bigint[]) AS done (hour, station
 WHERE (d.hour, d.station_id, d.mark) = (done.hour, done.station_id, done.mark)
 """
 _OLD: Final = """
-SELECT c.station_id, c.connector_id, h.hour, h.currency, h.sums, h.ends_as
+SELECT c.station_id, c.connector_id, h.hour, h.currency, h.sums, h.ends_as, h.version
 FROM unnest($2::text[], $3::timestamptz[]) AS asked (station_id, hour)
 JOIN reporting.connector AS c ON c.station_id = asked.station_id COLLATE "C"
 CROSS JOIN LATERAL (
@@ -108,6 +110,18 @@ CROSS JOIN LATERAL (
       AND started_at < asked.hour + interval '1 hour' AND ended_at >= asked.hour OFFSET 0
 ) AS s
 """  # OFFSET 0 keeps the planner to an index scan a place
+# An outage of an hour ends where the port is up next. `up_ms` (2) has what is excluded (3) in it.
+_UP_NEXT: Final = """
+SELECT DISTINCT asked.station_id, next.hour
+FROM unnest($1::text[], $2::smallint[], $3::timestamptz[]) AS asked (station_id, connector_id, hour)
+JOIN reporting.connector AS c
+    ON c.station_id = asked.station_id COLLATE "C" AND c.connector_id = asked.connector_id
+CROSS JOIN LATERAL (
+    SELECT hour FROM reporting.hour
+    WHERE facet = $4 AND series_key = c.connector_key AND hour > asked.hour AND sums[2] > sums[3]
+    ORDER BY hour LIMIT 1
+) AS next
+"""
 # By the primary key, series by series: an index of hours alone would cost each write more than this costs.
 _DROP: Final = """
 DELETE FROM reporting.hour WHERE ctid = ANY(ARRAY(
@@ -174,6 +188,11 @@ class RollUpStore:
         rows = await connection.fetch(_DIRTY, open_hour, now - every, STATION_HOURS_MAX)
         return bounded([DirtyHour(*row) for row in rows])
 
+    async def has_many(self, connection: Transaction, open_hour: datetime) -> bool:
+        """Whether more hours that have passed are dirty than are computed at once."""
+        count: int = await connection.fetchval(_PASSED, open_hour, STATION_HOURS_MAX)
+        return count == STATION_HOURS_MAX
+
     async def clean(self, connection: Transaction, done: Sequence[DirtyHour]) -> None:
         """These were computed. One that was noted since stays."""
         columns = zip(*((one.hour, one.station_id, one.mark) for one in done), strict=True)
@@ -184,7 +203,7 @@ class RollUpStore:
         stations, hours = zip(*places, strict=True)
         return {
             FactKey(row["station_id"], row["connector_id"], row["hour"], row["currency"]): Fact(
-                tuple(row["sums"]), row["ends_as"]
+                tuple(row["sums"]), row["ends_as"], row["version"]
             )
             for row in await connection.fetch(_OLD, facet, stations, hours)
         }
@@ -254,7 +273,7 @@ class RollUpStore:
         self, connection: Transaction, facet: Facet, rows: Sequence[tuple[int, datetime, str, Fact]]
     ) -> None:
         """Store these rows of connectors: (connector_key, hour, currency, fact)."""
-        columns = list(zip(*((key, hour, currency, fact.ends_as) for key, hour, currency, fact in rows), strict=True))
+        columns = list(zip(*((*place, fact.ends_as, fact.version) for *place, fact in rows), strict=True))
         sums = zip(*(fact.sums for *_, fact in rows), strict=True)
         await connection.execute(series_sql.replace(facet), *columns, *sums)
 
@@ -314,6 +333,14 @@ class RollUpStore:
             return []
         stations, hours = zip(*places, strict=True)
         rows = await connection.fetch(_SESSIONS_DURING, stations, hours)
+        return [Place(row["station_id"], row["hour"]) for row in rows]
+
+    async def up_next(self, connection: Transaction, hours: Iterable[FactKey]) -> list[Place]:
+        """The next hours in which these connectors were up, as far as they are computed."""
+        asked = [(key.station_id, key.connector_id, key.hour) for key in hours]
+        if not asked:
+            return []
+        rows = await connection.fetch(_UP_NEXT, *map(list, zip(*asked, strict=True)), Facet.AVAILABILITY)
         return [Place(row["station_id"], row["hour"]) for row in rows]
 
     async def drop_before(self, connection: Transaction, hour: datetime) -> bool:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from api.reporting.rollups.facets import Facet
+from api.reporting.rollups.facets import OF_PORTS, bits_of
 from api.reporting.rollups.note_store import NoteStore
 from api.reporting.uptime.store import register
 from kit.clock import Clock
@@ -34,4 +34,4 @@ class RegistryEvents:
     async def _register(self, connection: Transaction, station: StationChanged, ports: list[int]) -> None:
         since, now = moment_of(station.changed_at), self._clock.now()
         await register(connection, station.station_id, station.revision, since, ports)
-        await self._notes.note_span(connection, station.station_id, since, now, Facet.AVAILABILITY.bit, now)
+        await self._notes.note_span(connection, station.station_id, since, now, bits_of(OF_PORTS), now)

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -95,4 +96,8 @@ class Month:
     amounts: list[Amount] = field(default_factory=list)
     reservations: list[Reservation] = field(default_factory=list)
     exclusions: list[tuple[str, int | None, datetime, datetime]] = field(default_factory=list)
+    # In force for 2026, to the thousandth of a gram; "": of all others. The first are those that ship with the service.
+    g_per_kwh: dict[str, Decimal] = field(
+        default_factory=lambda: {"DEU": Decimal("342.06"), "NOR": Decimal("30.75"), "": Decimal("213.02")}
+    )
     changes: list[Change] = field(default_factory=list)

@@ -3,7 +3,7 @@ writes, the events that its service publishes, and the same in plain Python, fro
 
 Everything that happens to figures is in it: faults, silences, late readings that move energy, late statuses, sessions
 that end elsewhere, that become void or are withdrawn, corrections, credits of a part, collective invoices, reservations
-that are used, missed, cancelled, moved, drivers who wait, a station that moves to another site.
+that are used, missed, cancelled, moved, drivers who wait, a station that moves to another site and country.
 """
 
 import random
@@ -50,8 +50,10 @@ from tests.api.reporting.month import (
     Reading,
     Reservation,
     Session,
+    Write,
 )
 
+COUNTRIES = ("DEU", "NOR", "BVT", None)  # no table has Bouvet Island
 PLUGS = ("IEC_62196_T2_COMBO", "IEC_62196_T2", None)
 VAT = {"EUR": 1.19, "SEK": 1.25}
 
@@ -76,6 +78,13 @@ def credited(amount: Amount, divided_by: int = 1) -> Amount:
     )
 
 
+def _executes(statement: str, row: Any) -> Write:
+    def write(cursor: psycopg.Cursor[Any]) -> None:
+        cursor.execute(statement.encode(), row)
+
+    return write
+
+
 class _Maker:
     def __init__(self, dice: random.Random, start: datetime, end: datetime) -> None:
         self._dice = dice
@@ -95,6 +104,7 @@ class _Maker:
             "group": dice.choice(("fast", None)),
             "organisation": dice.choice(("North", "South")),
             "plugs": {one: dice.choice(PLUGS) for one in connectors},
+            "country": dice.choice(COUNTRIES),
         }
         self.month.registry[name] = facts
         for change in self._registrations(name, facts):
@@ -114,7 +124,12 @@ class _Maker:
             self._reservation(name, connectors)
 
     def _registrations(self, name: str, facts: dict[str, Any]) -> Iterator[Change]:
-        earlier = {**facts, "site": self._dice.choice(("Airport", "Depot", None)), "group": "old"}
+        earlier = {
+            **facts,
+            "site": self._dice.choice(("Airport", "Depot", None)),
+            "group": "old",
+            "country": self._dice.choice(COUNTRIES),
+        }
         moved_at = self._moment()
         for revision, at, said in ((1, self.month.start, earlier), (2, moved_at, facts)):
             payload = StationChanged(
@@ -127,7 +142,8 @@ class _Maker:
                 ),
                 bays=(), changed_at=format_rfc3339(at),
             )  # fmt: skip
-            yield Change(at, lambda cursor: None, (self._event(topics.STATION_UPDATED, payload, at),))
+            row = (name, said["country"], at)
+            yield Change(at, _executes(sql.PUT_STATION, row), (self._event(topics.STATION_UPDATED, payload, at),))
 
     def _connector(self, key: int, name: str, connector: int) -> None:
         dice = self._dice
@@ -431,10 +447,7 @@ class _Maker:
         return first + timedelta(milliseconds=self._dice.randrange(between_ms))
 
     def _add(self, at: datetime, statement: str, row: Any, *events: Event[Any]) -> None:
-        def write(cursor: psycopg.Cursor[Any]) -> None:
-            cursor.execute(statement.encode(), row)
-
-        self.month.changes.append(Change(at, write, events))
+        self.month.changes.append(Change(at, _executes(statement, row), events))
 
     def _event(self, event_type: str, payload: Any, at: datetime) -> Event[Any]:
         event_id = UUID(int=next(self._numbers))

@@ -87,4 +87,8 @@ SELECT %(id)s, %(id)s::text, 'd', 'x', 0, 0, %(joined_at)s, %(waits)s, %(id)s
 WHERE %(joined_at)s::timestamptz IS NOT NULL
 ON CONFLICT (id) DO UPDATE SET state = excluded.state
 """
+PUT_STATION = """
+INSERT INTO stations.station (station_id, country, changed_at) VALUES (%s, %s, %s)
+ON CONFLICT (station_id) DO UPDATE SET (country, changed_at) = (excluded.country, excluded.changed_at)
+"""
 NOTHING = "SELECT %s::int"

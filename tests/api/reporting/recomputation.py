@@ -1,6 +1,7 @@
 """Figures of a month, recomputed from its readings, statuses, sessions and documents in plain Python: moment by moment
 and hour by hour, with nothing of the product's but the names of its metrics."""
 
+import math
 from collections import defaultdict
 from datetime import datetime, timedelta
 from fractions import Fraction
@@ -57,6 +58,18 @@ def _energy(month: Month, now: datetime) -> Any:
     for connector, readings in month.readings.items():
         for reading in readings:
             yield connector, reading.ts, None, (reading.in_session_mwh or 0, reading.outside_mwh or 0)
+
+
+def _co2(month: Month, now: datetime) -> Any:
+    """Rounded half up to mg, of each connector and hour."""
+    by_hour: dict[Any, int] = defaultdict(int)
+    for connector, moment, _, (in_session_mwh, outside_mwh) in _energy(month, now):
+        by_hour[connector, moment.replace(minute=0, second=0, microsecond=0)] += in_session_mwh + outside_mwh
+    for (connector, hour), energy_mwh in by_hour.items():
+        country = month.registry[connector[0]]["country"]
+        g_per_kwh = month.g_per_kwh.get(country, month.g_per_kwh[""])
+        mg = Fraction(energy_mwh, 10**6) * Fraction(g_per_kwh) * 1_000
+        yield connector, hour, None, (math.floor(mg + Fraction(1, 2)),)
 
 
 def _peaks(month: Month, by: str, zone: str, grouping: str | None) -> Figures:
@@ -153,6 +166,33 @@ def _uptime(month: Month, now: datetime) -> Any:
                 yield (station, one), since, None, (spent_ms if is_up else 0, spent_ms)
 
 
+def _repairs(month: Month, now: datetime) -> Any:
+    """Minute by minute would be too slow: spans in which a port was up, and the gaps between them."""
+    up = defaultdict(list)
+    for connector, since, status, spent_ms in _times(month, now):
+        if status in range(1, 8):
+            up[connector].append((since, since + spent_ms * _MS))
+    for station, facts in month.registry.items():
+        for one in facts["plugs"]:
+            down = month.start
+            for since, until in sorted(up[station, one]):
+                cuts = {down, since}
+                spans = [
+                    (max(begin, down), min(end, since))
+                    for at, number, begin, end in month.exclusions
+                    if at == station and number in (None, one)
+                ]
+                cuts |= {moment for span in spans for moment in span if down < moment < since}
+                lasted_ms = sum(
+                    (then - first) // _MS
+                    for first, then in pairwise(sorted(cuts))
+                    if not any(begin <= first < end for begin, end in spans)
+                )
+                if lasted_ms:
+                    yield (station, one), since, None, (lasted_ms, 1)
+                down = until
+
+
 def _of_sessions(*places: int) -> Any:
     def facts(month: Month, now: datetime) -> Any:
         for place, moment, currency, sums in _sessions(month, now):
@@ -197,6 +237,7 @@ def _waiting(month: Month, now: datetime) -> Any:
 
 _FACTS: dict[str, Any] = {
     "energy_delivered": _energy,
+    "co2": _co2,
     "energy_returned": _of_sessions(2),
     "sessions": _of_sessions(0),
     "session_duration": _of_sessions(1, 0),
@@ -208,6 +249,7 @@ _FACTS: dict[str, Any] = {
     "faulted": _time(FAULTED),
     "silent": _time(-1),
     "uptime": _uptime,
+    "mttr": _repairs,
     "charging_success_rate": _attempts,
     "reservations": _reservations,
     "no_show_rate": _no_shows,

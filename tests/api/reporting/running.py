@@ -80,6 +80,7 @@ class Reporting:
             query = """
                 SELECT (SELECT count(*) FROM reporting.dirty_hour WHERE hour < $1)
                      + (SELECT count(*) FROM reporting.station WHERE grouped < revision)
+                     + (SELECT count(*) FROM reporting.co2_stale)
                      + (SELECT count(*) FROM reporting.progress WHERE next < $1)
             """
             if not await self.service.database.fetchval(query, open_hour):

@@ -48,7 +48,7 @@ def figure(metric: str, day: int, group: str | None, sums: Sequence[int], curren
 def added(metric: str, key: Callable[[Figure], Key], *figures: Figure) -> SummedFigures[Key]:
     sums: dict[Key, Sums] = {}
     add_up(METRICS[metric], sums, figures, key)
-    return SummedFigures(METRICS[metric], sums, START, 0)
+    return SummedFigures(METRICS[metric], METRICS[metric].source, sums, START, 0)
 
 
 def of(metric: str, *figures: Figure) -> SummedFigures[GroupCurrency]:
@@ -75,6 +75,8 @@ def test_operations_are_sums_and_quotients_of_sums_and_the_largest_of_peaks(
         assert values["sessions"] == first
         assert values["peak_power_kw"] == max(row[2] for row in own) // 1_000
         assert values["occupied_pct"] == (first * 100_000 // second if second else None)
+        assert values["co2e_kg"] == first // 1_000  # mg, in g
+        assert values["repair_min_mean"] == (first // (60 * second) if second else None)  # ms, in milliminutes
         assert values["session_s_mean"] == (first // second if second else None)
 
 
@@ -82,7 +84,7 @@ def test_a_group_without_a_figure_of_a_metric_has_none_of_it() -> None:
     found = {column.metric: of(column.metric) for column in OPERATIONS_COLUMNS}
     found["sessions"] = of("sessions", figure("sessions", 0, "A", (3,)))
     ((*values,),) = rows_of(operations_table(found).columns)
-    assert values == ["A", 0, 3, None, None, 0, None, None, None]
+    assert values == ["A", 0, 0, 3, None, None, 0, None, None, None, None]
 
 
 def test_revenue_is_by_group_and_currency_and_by_time() -> None:

@@ -4,11 +4,13 @@ whatever order. `REPORTING_MONTH=500x30` proves it on 500 stations and 30 days."
 import os
 import random
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any, get_args
 
 from api.reporting.analytics.buckets import Width
 from api.reporting.analytics.metrics import METRICS
 from api.reporting.analytics.models import Group
+from api.reporting.co2.models import NewFactors
 from api.reporting.exclusions.models import NewExclusion
 from api.reporting.rollups.facets import hour_of
 from schemas.events import Event
@@ -46,8 +48,27 @@ async def play(own: Reporting, month: Month, dice: random.Random) -> list[Event[
     await own.handle(waiting)
     await own.compute()
     await exclude(own, month, dice)
+    await publish_factors(own, month)
     await own.compute()
     return published
+
+
+async def publish_factors(own: Reporting, month: Month) -> None:
+    """Operators publish others: some for the year, and some for the next one only."""
+    for from_year, germany, elsewhere in ((2026, 300.125, 150), (2027, 1, 2)):
+        new = NewFactors.model_validate(
+            {
+                "source": "a test",
+                "from_year": from_year,
+                "fallback_name": "a guess",
+                "fallback": [{"year": 2024, "co2e_g_per_kwh": elsewhere}],
+                "factors": [{"country": "DEU", "year": 2025, "co2e_g_per_kwh": germany}],
+            }
+        )
+        async with own.service.database.transaction() as connection:
+            await own.service.co2.publish(connection, new, "test")
+        if from_year == 2026:
+            month.g_per_kwh = {"DEU": Decimal("300.125"), "": Decimal(150)}
 
 
 async def exclude(own: Reporting, month: Month, dice: random.Random) -> None:

@@ -16,6 +16,9 @@ from tests.described import answers_as_described, asked_only_by, cases_of, descr
 READERS = {"operator", "finance"}
 OPERATIONS = {
     ("get", "/api/v1/analytics"): READERS,
+    ("get", "/api/v1/analytics/co2-factors"): READERS,
+    ("post", "/api/v1/analytics/co2-factors"): {"operator"},
+    ("get", "/api/v1/analytics/co2-factors/{version}"): READERS,
     ("get", "/api/v1/analytics/{metric}"): READERS,
     ("get", "/api/v1/analytics/{metric}/heat-map"): READERS,
     ("get", "/api/v1/reports"): READERS,
@@ -36,7 +39,7 @@ async def reporting(database_url: str) -> AsyncIterator[Reporting]:
 async def test_operations_are_described_and_answer_only_whom_they_should(reporting: Reporting) -> None:
     await described_are(reporting.client, OPERATIONS)
     for (method, path), kinds in OPERATIONS.items():
-        address = path.format(metric="sessions", id=uuid4())
+        address = path.format(metric="sessions", version=1, id=uuid4())
         await asked_only_by(reporting.client, reporting.tokens, method, address, kinds)
 
 
@@ -59,7 +62,7 @@ async def test_no_question_is_a_server_error_or_answered_otherwise_than_describe
             if known and "{id}" in path:
                 case.path_parameters = {"id": known_ids[path]}
             if known and "{metric}" in path:
-                case.path_parameters = {"metric": "energy_delivered"}
+                case.path_parameters = {"metric": "co2"}
             answers_as_described(case, reporting.base_url, headers)
 
         ask()

@@ -1,18 +1,22 @@
 """Roll-ups where sources forget, where hours are dropped, and where several processes compute."""
 
 import asyncio
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.reporting.rollups import service, store
-from api.reporting.rollups.facets import BY_STATUS, HOUR, Facet, Facts, Place, bits_of
+from api.reporting.exclusions.models import NewExclusion
+from api.reporting.rollups import service, sources, store
+from api.reporting.rollups.facets import BY_STATUS, HOUR, OF_PORTS, Facet, Facts, Place, bits_of
 from api.reporting.rollups.sources import SOURCES, HoursQuery
 from api.reporting.rollups.store import STATION_HOURS_MAX, UNGROUPED_MAX, DirtyHour, bounded
+from api.reporting.uptime import repairs
 from kit.config.runtime import RuntimeConfig
+from schemas.reading import Status
 from tests.api.reporting.month import START, Month
 from tests.api.reporting.running import Reporting, reporting
 from voltstream.settings import load_settings
@@ -185,9 +189,108 @@ async def test_availability_of_an_hour_is_the_same_whatever_is_read_with_it(data
         assert alone == together
 
 
+# What is said of a port, by hour: it is out from 0:30 on, but for a quarter of an hour, until an hour begins
+# days later.
+REPAIRED = 3 * 24 + 5
+SAID = ((0.0, Status.AVAILABLE), (0.5, Status.FAULTED), (float(REPAIRED), Status.AVAILABLE))
+MEANWHILE = ((3.25, Status.AVAILABLE), (3.5, Status.FAULTED))  # in an hour that ends as it did
+
+
+async def _say(own: Reporting, key: int, said: Sequence[tuple[float, Status]]) -> None:
+    """Store these and note their hours, as an event does."""
+    own.writer.cursor().executemany(
+        "INSERT INTO telemetry.status_interval VALUES (%s, %s, 0, %s, NULL, NULL, 1) ON CONFLICT DO NOTHING",
+        [(key, START + hour * HOUR, status) for hour, status in said],
+    )
+    noted = [(Place("ST-1", START + int(hour) * HOUR), bits_of(BY_STATUS)) for hour, _ in said]
+    async with own.service.database.transaction() as connection:
+        await own.service.note_store.note(connection, noted, own.clock.now())
+
+
+async def _repairs(own: Reporting) -> dict[int, tuple[int, ...]]:
+    """Hour of the end -> repairs, and their ms."""
+    rows = await own.service.database.fetch(
+        "SELECT hour, sums FROM reporting.hour JOIN reporting.series USING (series_key) "
+        "WHERE facet = $1 AND kind = 'station' AND sums[1] > 0",
+        Facet.REPAIRS,
+    )
+    return {(row["hour"] - START) // HOUR: tuple(row["sums"]) for row in rows}
+
+
+async def _one_port(own: Reporting) -> int:
+    """Registered at START; two hours after its repair it is."""
+    own.writer.execute("INSERT INTO reporting.registration VALUES ('ST-1', 1, %s, '{1}')", (START,))
+    key: Any = own.writer.execute(
+        "INSERT INTO telemetry.connector (partition, station_id, connector_id) VALUES (0, 'ST-1', 1) "
+        "RETURNING connector_key"
+    ).fetchone()
+    own.clock.set_wall(START + (REPAIRED + 2) * HOUR)
+    return int(key[0])
+
+
+def _exclusion(start: datetime, end: datetime) -> NewExclusion:
+    given = {"station_id": "ST-1", "reason": "vandalism", "note": "n"}
+    return NewExclusion.model_validate({**given, "from": start.isoformat(), "to": end.isoformat()})
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        ((*SAID, *MEANWHILE),),
+        (SAID, MEANWHILE),
+        (SAID, MEANWHILE[:1], MEANWHILE[1:]),
+        (SAID, MEANWHILE[1:], MEANWHILE[:1], SAID, MEANWHILE),
+        (SAID[::-2], MEANWHILE, SAID[1:2]),
+    ],
+    ids=["at once", "late", "one by one", "last first, and twice", "the fault last"],
+)
+async def test_a_repair_counts_in_the_hour_of_its_end_whenever_what_was_said_becomes_known(
+    database_url: str, said: Sequence[Sequence[tuple[float, Status]]]
+) -> None:
+    async with reporting(database_url) as own:
+        key = await _one_port(own)
+        for some in said:
+            await _say(own, key, some)
+            await own.compute()
+        hour_ms = 3_600_000
+        assert await _repairs(own) == {
+            3: (1, 2.75 * hour_ms),
+            REPAIRED: (1, (REPAIRED - 3.5) * hour_ms),
+        }
+        day = _exclusion(START + 24 * HOUR, START + 48 * HOUR)
+        async with own.service.database.transaction() as connection:
+            made = await own.service.exclusions.add(connection, day, "test")
+        await own.compute()
+        assert (await _repairs(own))[REPAIRED] == (1, (REPAIRED - 3.5 - 24) * hour_ms)
+        throughout = _exclusion(START, START + (REPAIRED + 1) * HOUR)
+        async with own.service.database.transaction() as connection:
+            await own.service.exclusions.withdraw(connection, made.id, "test")
+            await own.service.exclusions.add(connection, throughout, "test")
+        await own.compute()
+        assert await _repairs(own) == {}  # none of the operator's
+
+
+async def test_of_an_outage_longer_than_is_looked_back_that_much_counts(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no more than statuses are kept: the time before would be taken for outage."""
+    longest_ms = 2 * 86_400_000
+    monkeypatch.setattr(repairs, "LONGEST_MS", longest_ms)
+    monkeypatch.setattr(sources, "LOOK_BACKS_MS", (1, 86_400_000, longest_ms))
+    async with reporting(database_url) as own:
+        await _say(own, await _one_port(own), SAID)
+        await own.compute()
+        assert await _repairs(own) == {REPAIRED: (1, longest_ms)}
+        places = [Place("ST-1", START + REPAIRED * HOUR)]
+        async with own.service.database.transaction() as connection:
+            query = HoursQuery(places, places[0].hour + HOUR, places[0].hour - 30 * HOUR)
+            found = (await SOURCES[OF_PORTS](connection, query))[Facet.REPAIRS]
+        assert [fact.sums for fact in found.values()] == [(1, 30 * 3_600_000)]
+
+
 async def _availability(own: Reporting, places: list[Place]) -> dict[tuple[int, int], tuple[int, ...]]:
     """Connector and hour -> ms in service, up and excluded."""
     async with own.service.database.transaction() as connection:
-        read = await SOURCES[Facet.AVAILABILITY,](connection, HoursQuery(places, places[-1].hour + HOUR))
+        read = await SOURCES[OF_PORTS](connection, HoursQuery(places, places[-1].hour + HOUR))
     found: Facts = read[Facet.AVAILABILITY]
     return {(key.connector_id, (key.hour - START) // HOUR): fact.sums for key, fact in found.items()}

@@ -1,0 +1,1 @@
+"""Factors of CO2e by country and year, in versions."""
