@@ -16,6 +16,7 @@ from billing.exports.place_queries import LOCATION_READS
 from billing.exports.routes import router as exports
 from billing.invoices.routes import router as invoices
 from billing.invoicing.service import PREFETCH
+from billing.invoicing.store import READS as PRICING_READS
 from billing.payments.routes import router as payments
 from billing.readings_store import READS
 from billing.settings import PAUSED, BillingSettings
@@ -51,7 +52,7 @@ SERVICE: Final = Service(
     router=router,
     migrations=Path(__file__).parent / "migrations",
     contracts=(Contract("billing.documented_charges", "what documents charge for each charge, without the drivers"),),
-    reads=(*READS, *LOCATION_READS),
+    reads=(*READS, *LOCATION_READS, *PRICING_READS),
     consumes=(
         Consumes(
             SESSION_ASSIGNED,

@@ -135,6 +135,7 @@ class ChargeDraft(msgspec.Struct, frozen=True, kw_only=True):
     # Of the reservation that the session used, as far as that counts for the bounds of the amount; None: there is none.
     reserved_excl_micros: int | None = None
     reserved_incl_micros: int | None = None
+    demand_margin_micros: int | None = None  # excl. VAT (invoicing/margin); None: not known
 
     @property
     def settles(self) -> bool:
@@ -204,6 +205,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     changes: int
     changed_at: datetime
     set_off_minor: int  # of an invoice, paid by credit notes when it was issued; of a credit note, below 0: so used
+    demand_margin_micros: int | None  # excl. VAT (invoicing/margin); None: not known, or of a collective invoice
 
     @property
     def due_minor(self) -> int:
@@ -277,13 +279,22 @@ def make_invoice(
         changes=0,
         changed_at=number.issued_at,
         set_off_minor=0,
+        demand_margin_micros=draft.demand_margin_micros,
     )
 
 
 def make_credit_note(
-    id_: UUID, number: Number, credited: Document, amounts: DocumentAmounts, reason: str, *, paid: bool
+    id_: UUID,
+    number: Number,
+    credited: Document,
+    amounts: DocumentAmounts,
+    reason: str,
+    *,
+    paid: bool,
+    demand_margin_micros: int | None,
 ) -> Document:
-    """The document that credits this much of an invoice. `paid`: of it something was paid, which must go back."""
+    """The document that credits this much of an invoice, and this much of its margin of demand pricing. `paid`: of it
+    something was paid, which must go back."""
     return msgspec.structs.replace(
         credited,
         id=id_,
@@ -303,4 +314,5 @@ def make_credit_note(
         changes=0,
         changed_at=number.issued_at,
         set_off_minor=0,
+        demand_margin_micros=None if demand_margin_micros is None else -demand_margin_micros,
     )

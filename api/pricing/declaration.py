@@ -39,6 +39,7 @@ SERVICE: Final = Service(
     contracts=(
         Contract("pricing.tariffs_at(text[], bigint[])", "the tariff version in force at each station and moment"),
         Contract("pricing.documents(bigint[])", "the tariffs of these versions, as they were published"),
+        Contract("pricing.bases(uuid[])", "the tariffs that demand rules moved to make these versions"),
     ),
     consumes=(
         # One at a time: each step of a rule follows the last one, and every event of a minute concerns the same rules.

@@ -33,7 +33,11 @@ PUBLIC_VERSION: Final[dict[str, Any]] = {
     "reason": "operator",
     "tariff": TARIFF,
 }
-VERSION: Final[dict[str, Any]] = {**PUBLIC_VERSION, "published_by": "operator/0d5f0f0e-7a86-4a3b-8c1e-5f2f6f0a9c33"}
+VERSION: Final[dict[str, Any]] = {
+    **PUBLIC_VERSION,
+    "published_by": "operator/0d5f0f0e-7a86-4a3b-8c1e-5f2f6f0a9c33",
+    "base_version": None,
+}
 PUBLISHED_VERSION: Final[dict[str, Any]] = {**VERSION, "warnings": []}
 VERSION_PAGE: Final[dict[str, Any]] = {"versions": [VERSION], "next": None}
 IN_FORCE: Final[dict[str, Any]] = {

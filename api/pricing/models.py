@@ -135,6 +135,9 @@ class Version(PublicVersion):
     """A tariff version. It never changes."""
 
     published_by: str = Field(description="the token that published it, or the rule")
+    base_version: UUID | None = Field(
+        description="of the demand rule's: the operators' version that it moved; null also where that is not known"
+    )
 
 
 class PublishedVersion(Version):

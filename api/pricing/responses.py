@@ -15,7 +15,7 @@ _PLAIN: Final = ("id", "time_zone", "currency", "reason")
 
 def version_response(row: Mapping[str, Any]) -> dict[str, Any]:
     """The document of a `models.Version`."""
-    return {**public_response(row), "published_by": row["published_by"]}
+    return {**public_response(row), **{name: row[name] for name in ("published_by", "base_version")}}
 
 
 def public_response(row: Mapping[str, Any]) -> dict[str, Any]:

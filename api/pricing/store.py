@@ -20,11 +20,12 @@ SCHEMA: Final = "pricing"
 CHANGES_MAX: Final = 200
 
 COLUMNS: Final = """version_key, id, target_kind, target, time_zone, currency, tariff, effective_from, published_at,
-reason, published_by"""
+reason, published_by, base_version"""
 _INSERT: Final = f"""
 INSERT INTO pricing.version
-    (id, target_kind, target, time_zone, currency, tariff, effective_from, published_at, reason, published_by)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING {COLUMNS}
+    (id, target_kind, target, time_zone, currency, tariff, effective_from, published_at, reason, published_by,
+     base_version)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING {COLUMNS}
 """  # noqa: S608  # the names above
 _BY_ID: Final = f"SELECT {COLUMNS} FROM pricing.version WHERE id = $1"  # noqa: S608  # our own names
 _LIST: Final = f"""
@@ -96,6 +97,7 @@ class NewTariff:
     tariff: Tariff
     reason: Reason
     published_by: str
+    base_version: UUID | None = None  # of a demand rule's version: the one that it moved
 
 
 async def lock_rule(connection: Transaction, target: TariffTarget) -> None:
@@ -118,6 +120,7 @@ async def publish(connection: Transaction, new: NewTariff, now: datetime) -> asy
         now,
         new.reason,
         new.published_by,
+        new.base_version,
     )
     event = pricing_updated(row["id"], new.target, new.effective_from, new.time_zone, document, new.reason, now)
     await insert_async(connection, SCHEMA, [event])

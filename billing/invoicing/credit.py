@@ -101,6 +101,20 @@ class CreditedInvoice:
         unit: int = 10 ** (_MICRO_DIGITS - self.invoice.minor_digits)
         return unit
 
+    def demand_margin_of(self, amounts: DocumentAmounts) -> int | None:
+        """What a credit note of these amounts gives back of the margin of demand pricing: with the rest all that is
+        left of it, with a part its share, in proportion to what is left excl. VAT. None: it is not known."""
+        margin, left = 0, self.left
+        for document in (self.invoice, *self.notes):
+            if document.demand_margin_micros is None:
+                return None
+            margin += document.demand_margin_micros
+        if amounts == left:
+            return margin
+        if left.excl_micros <= 0:
+            return 0
+        return split_in_proportion(margin, (amounts.excl_micros, left.excl_micros - amounts.excl_micros))[0]
+
     def left_by_rate(self) -> Shares:
         """Net and VAT that are not credited yet, by rate; an adjustment to a minimum or maximum price counts to
         every rate, in proportion."""

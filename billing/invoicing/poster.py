@@ -29,6 +29,7 @@ from billing.invoicing.decision import (
     documents_of,
 )
 from billing.invoicing.events import invoice_updated
+from billing.invoicing.margin import DemandMargins
 from billing.invoicing.metrics import InvoicingMetrics
 from billing.invoicing.reserved import within_bounds_together
 from billing.invoicing.rules import InvoicingRules
@@ -119,6 +120,7 @@ class InvoicePoster:
         self._rules = rules
         self._seller = seller
         self._terms = terms
+        self._margins = DemandMargins()
 
     async def post(self, postings: Sequence[Posting]) -> None:
         """All of them or none; at most one of each subject. Known events change nothing. Raises Unavailable."""
@@ -130,11 +132,11 @@ class InvoicePoster:
             work = Work(number, self._clock.now())
             fresh = [posting for posting in postings if (posting.queue, posting.event_id) in new]
             await _assign_drivers(connection, work, fresh)
-            await _record_charges(connection, work, fresh, self._rules())
+            await _record_charges(connection, work, fresh, self._rules(), self._margins)
             work.outcomes += ["superseded" for posting in fresh if isinstance(posting.content, Superseded)]
             await self._finish(connection, work, number)
             again = Work(work.number, work.now)  # in view of the reservations that are recorded by now
-            await _price_again(connection, again, fresh, self._rules())
+            await _price_again(connection, again, fresh, self._rules(), self._margins)
             await self._finish(connection, again, work.number)
         self._metrics.batch_events.observe(len(postings))
         self._count(work)
@@ -147,7 +149,7 @@ class InvoicePoster:
             async with self._database.transaction() as connection:
                 number = await store.lock(connection)
                 work = Work(number, self._clock.now())
-                await _invoice_settled(connection, work, self._rules())
+                await _invoice_settled(connection, work, self._rules(), self._margins)
                 await self._finish(connection, work, number)
             self._count(work)
 
@@ -158,6 +160,7 @@ class InvoicePoster:
         which commits at once."""
         number = await store.lock(connection)
         work = Work(number, self._clock.now())
+        (draft,) = await self._margins.added(connection, [draft])
         state = (await store.charge_states(connection, [draft.subject_id]))[draft.subject_id]
         decision = decide_released(draft, state)
         await _credit_replaced(connection, work, [(context, state, decision, released.why)])
@@ -188,7 +191,10 @@ class InvoicePoster:
         work = Work(number, self._clock.now())
         old = credited.invoice
         paid = credited.refundable_minor(amounts.payable_minor) > 0
-        note = make_credit_note(uuid4(), work.next_number(), old, amounts, reason, paid=paid)
+        margin_micros = credited.demand_margin_of(amounts)
+        note = make_credit_note(
+            uuid4(), work.next_number(), old, amounts, reason, paid=paid, demand_margin_micros=margin_micros
+        )
         work.issue(note, lines, context)
         left_minor = credited.left.payable_minor - amounts.payable_minor
         if (
@@ -250,12 +256,13 @@ async def _assign_drivers(connection: Transaction, work: Work, postings: Sequenc
 
 
 async def _record_charges(
-    connection: Transaction, work: Work, postings: Sequence[Posting], rules: InvoicingRules
+    connection: Transaction, work: Work, postings: Sequence[Posting], rules: InvoicingRules, margins: DemandMargins
 ) -> None:
     drafts = [(posting.content, posting.context) for posting in postings if isinstance(posting.content, ChargeDraft)]
     if not drafts:
         return
     priced = await within_bounds_together(connection, [draft for draft, _ in drafts], rules)
+    priced = await margins.added(connection, priced)
     drafts = [(draft, context) for draft, (_, context) in zip(priced, drafts, strict=True)]
     states = await store.charge_states(connection, [draft.subject_id for draft, _ in drafts])
     decisions = []
@@ -268,7 +275,9 @@ async def _record_charges(
         _apply(work, draft, context, state, decision, customers.get(draft.subject_id))
 
 
-async def _price_again(connection: Transaction, work: Work, postings: Sequence[Posting], rules: InvoicingRules) -> None:
+async def _price_again(
+    connection: Transaction, work: Work, postings: Sequence[Posting], rules: InvoicingRules, margins: DemandMargins
+) -> None:
     """Sessions that are invoiced, or wait, and whose reservation became known by these events, or counts no more: the
     tariff's bounds are of both together. One that settles is priced when it is due."""
     contexts: dict[UUID | str, EventContext] = {}
@@ -288,11 +297,14 @@ async def _price_again(connection: Transaction, work: Work, postings: Sequence[P
         for row, old, new in zip(rows, recorded, priced, strict=True)
         if (new.reserved_excl_micros, new.reserved_incl_micros) != (old.reserved_excl_micros, old.reserved_incl_micros)
     ]
+    # With their margins as they are: those that documents have. Of one that waits it is computed once it is decided on.
     same = [(row["id"], new) for row, old, new in changed if _totals(new) == _totals(old)]
     await store.reprice(connection, same)
     others = [(row, new) for row, old, new in changed if _totals(new) != _totals(old)]
     if not others:
         return
+    with_margins = await margins.added(connection, [new for _, new in others])
+    others = [(row, new) for (row, _), new in zip(others, with_margins, strict=True)]
     states = await store.charge_states(connection, [new.subject_id for _, new in others])
     decided = [
         (new, contexts.get(row["subject_id"]) or contexts[row["used_reservation_id"]], states[new.subject_id])
@@ -333,14 +345,14 @@ async def _credit_replaced(
         await credit_rest(connection, work, invoices, status, reason)
 
 
-async def _invoice_settled(connection: Transaction, work: Work, rules: InvoicingRules) -> None:
+async def _invoice_settled(connection: Transaction, work: Work, rules: InvoicingRules, margins: DemandMargins) -> None:
     """Issue the invoices of charges that are due, of which reservations may have become known meanwhile."""
     rows = await store.due_cdrs(connection, work.now, DUE_AT_ONCE)
     if not rows:
         return
     states = await store.charge_states(connection, [row["subject_id"] for row in rows])
     recorded = [store.draft_of(row) for row in rows]
-    priced = await within_bounds_together(connection, recorded, rules)
+    priced = await margins.added(connection, await within_bounds_together(connection, recorded, rules))
     changed = [(row["id"], new) for row, old, new in zip(rows, recorded, priced, strict=True) if new != old]
     await store.reprice(connection, changed)
     settled: list[_Settled] = []

@@ -27,6 +27,8 @@ from kit.messaging.consumer import EventContext
 from kit.messaging.outbox import Transaction
 from schemas.events import Consumption, SessionAssigned
 
+READS: Final = ("pricing.bases(uuid[])",)
+"""What billing asks of pricing's contracts."""
 INVOICE_COLUMNS: Final = Document.__struct_fields__
 LINE_COLUMNS: Final = ("invoice_id", "line", *DocumentLine.__struct_fields__)
 _CDR_COLUMNS: Final = (
@@ -35,7 +37,7 @@ _CDR_COLUMNS: Final = (
     *("energy_uj", "readings", "flagged", "tariff_version", "time_zone", "consumption", "currency"),
     *("total_excl_micros", "total_incl_micros", "stream_excl_micros", "stream_incl_micros", "reason", "created_at"),
     *("reasons", "lines", "computed", "due_at", "settling_since", "correlation_id", "traceparent", "decision_id"),
-    *("reserved_excl_micros", "reserved_incl_micros"),
+    *("reserved_excl_micros", "reserved_incl_micros", "demand_margin_micros"),
 )
 # What a charge is compared with: see StoredCdr.
 _COMPARED: Final = (
@@ -91,7 +93,7 @@ FROM unnest($1::uuid[], $2::text[], $3::text[]) AS s (id, status, reason) WHERE 
 """
 _REPRICE: Final = """
 UPDATE billing.cdr SET total_excl_micros = $2, total_incl_micros = $3, reserved_excl_micros = $4,
-       reserved_incl_micros = $5
+       reserved_incl_micros = $5, demand_margin_micros = $6
 WHERE id = $1
 """
 # The used reservations of sessions, as far as they are paid for or may be, and the tariffs of these sessions.
@@ -113,6 +115,8 @@ WHERE c.current AND c.kind = 'session' AND c.total_incl_micros IS NOT NULL AND c
 ORDER BY c.created_at, c.id
 """  # noqa: S608  # our own names
 _TARIFFS: Final = "SELECT version, tariff FROM billing.tariff_version WHERE version = ANY ($1::uuid[])"
+# Pricing's contract.
+_BASES: Final = "SELECT id, by_demand, base_id, base_tariff FROM pricing.bases($1::uuid[])"
 _INVOICES: Final = f"SELECT {_COLUMNS} FROM billing.invoice WHERE id = ANY ($1::uuid[])"  # noqa: S608  # our own names
 _LINES: Final = """
 SELECT invoice_id, dimension, element, volume, billed, price_micros, vat_ppm, excl_micros, incl_micros
@@ -226,11 +230,14 @@ async def settled(connection: Transaction, outcomes: Sequence[tuple[UUID, CdrSta
 
 
 async def reprice(connection: Transaction, drafts: Iterable[tuple[UUID, ChargeDraft]]) -> None:
-    """Record the amounts that these CDRs have now, in view of what was reserved."""
+    """Record the amounts and margins that these CDRs have now, in view of what was reserved."""
     await connection.executemany(
         _REPRICE,
         [
-            (id_, *draft.amount.totals[1:], draft.reserved_excl_micros, draft.reserved_incl_micros)
+            (
+                *(id_, *draft.amount.totals[1:], draft.reserved_excl_micros, draft.reserved_incl_micros),
+                draft.demand_margin_micros,
+            )
             for id_, draft in drafts
             if draft.amount is not None
         ],
@@ -259,6 +266,12 @@ async def priced_sessions(
 async def tariffs(connection: Transaction, versions: Sequence[UUID]) -> dict[UUID, str]:
     """Tariffs' JSON by version."""
     return {row["version"]: row["tariff"] for row in await connection.fetch(_TARIFFS, versions)}
+
+
+async def bases(connection: Transaction, versions: Sequence[UUID]) -> list[asyncpg.Record]:
+    """Of tariff versions that pricing knows, whether demand made them, and from which tariff (JSON)."""
+    rows: list[asyncpg.Record] = await connection.fetch(_BASES, versions)
+    return rows
 
 
 async def supersede(connection: Transaction, cdr_ids: Sequence[UUID]) -> None:
@@ -408,7 +421,7 @@ def _cdr_record(new: NewCdr, now: datetime) -> tuple[Any, ...]:
         None if draft.computed is None else _json(draft.computed),
         *(decision.due_at, decision.settling_since),
         *((None, None) if context is None else (context.correlation_id, context.traceparent)),
-        *(new.decision_id, draft.reserved_excl_micros, draft.reserved_incl_micros),
+        *(new.decision_id, draft.reserved_excl_micros, draft.reserved_incl_micros, draft.demand_margin_micros),
     )
 
 

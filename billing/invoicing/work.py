@@ -139,7 +139,10 @@ async def credit_rest(
         old = before[id_].invoice
         amounts, lines = before[id_].rest()
         paid = before[id_].refundable_minor(amounts.payable_minor) > 0
-        note = make_credit_note(uuid4(), work.next_number(), old, amounts, reason, paid=paid)
+        margin_micros = before[id_].demand_margin_of(amounts)
+        note = make_credit_note(
+            uuid4(), work.next_number(), old, amounts, reason, paid=paid, demand_margin_micros=margin_micros
+        )
         work.issue(note, lines, credited[id_])
         credit_notes.append(note)
     for invoice in await store.set_status(connection, ids, status, work.now):

@@ -198,6 +198,7 @@ def _invoice(
         changes=0,
         changed_at=number.issued_at,
         set_off_minor=0,
+        demand_margin_micros=None,
     )
 
 

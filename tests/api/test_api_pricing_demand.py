@@ -539,3 +539,54 @@ async def test_a_rule_needs_a_price_to_move(pricing: PricingApp) -> None:
     await pricing.publish({"group": "g"}, tariff=flat)
     assert "ENERGY" in (await pricing.send("PUT", "/demand/groups/g", RULE, 422))["detail"]
     await pricing.get("/demand/groups/g", 404)
+
+
+async def test_a_version_of_demand_names_the_operators_version_that_it_moved(
+    pricing: PricingApp, bus: InProcessBus
+) -> None:
+    bases = []
+    await pricing.publish({"group": "elsewhere"}, 0.99)
+    for number, cost in enumerate((0.30, 0.50)):
+        bases.append((await pricing.publish(STATION, cost))["id"])
+        if number == 0:
+            await pricing.send("PUT", "/demand/stations/ST-1", RULE, 200)
+        for charging in (4, 4, 0):
+            await bus.publish(message(minute(pricing, charging, 4 - charging)))
+            pricing.clock.advance(HOLD_S)
+    await pricing.send("DELETE", "/demand/stations/ST-1", None, 204)
+    versions_of = (await pricing.get("/versions", station_id="ST-1"))["versions"]
+    found = [(one["reason"], one["base_version"]) for one in reversed(versions_of)]
+    demand = [[("operator", None), *[("demand", base)] * 3] for base in bases]
+    assert found == [*demand[0], *demand[1], ("operator", None)]
+    for one in versions_of:
+        assert await pricing.get(f"/versions/{one['id']}") == one
+
+
+async def test_the_contract_has_the_base_of_a_version_or_says_that_it_is_not_known(
+    pricing: PricingApp, bus: InProcessBus
+) -> None:
+    own = (await pricing.publish(STATION, 0.30))["id"]
+    await pricing.send("PUT", "/demand/stations/ST-1", RULE, 200)
+    await bus.publish(message(minute(pricing, 4, 0)))
+    (moved_one,) = pricing.rows("SELECT id FROM pricing.version WHERE reason = 'demand'")
+    before = uuid4()  # as if published before bases were stored
+    with psycopg.connect(pricing.url) as connection:
+        copied = """
+            INSERT INTO pricing.version (id, target_kind, target, time_zone, currency, tariff, effective_from, reason,
+                published_by)
+            SELECT %s, target_kind, target, time_zone, currency, tariff, effective_from, %s, published_by
+            FROM pricing.version WHERE id = %s
+        """
+        connection.execute(copied, (before, "demand", moved_one[0]))
+    asked = [UUID(own), moved_one[0], before, uuid4()]
+    query = "SELECT id, by_demand, base_id, base_tariff::text FROM pricing.bases(%s)"
+    answered = {row[0]: row[1:] for row in pricing.rows(query, asked)}
+    ((tariff_of_base,),) = pricing.rows("SELECT tariff::text FROM pricing.version WHERE id = %s", own)
+    assert answered == {
+        UUID(own): (False, None, None),
+        moved_one[0]: (True, UUID(own), tariff_of_base),
+        before: (True, None, None),
+    }
+    refused = "UPDATE pricing.version SET base_version = id"
+    with psycopg.connect(pricing.url) as connection, pytest.raises(psycopg.errors.RestrictViolation):
+        connection.execute(refused)

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from billing.balances.models import Balance
 from billing.documents import CREDIT, Document, DocumentLine, InvoiceKind, Number, make_credit_note
@@ -57,12 +58,17 @@ def invoices(draw: st.DrawFn) -> CreditedInvoice:
         bound = "MAX_PRICE" if change < 0 else "MIN_PRICE"
         vat = draw(st.sampled_from([(incl - excl) * change // excl, 0, change // 5]))
         lines.append(DocumentLine(bound, None, 1, 1, None, None, change, change + max(vat, excl - incl)))
-    return CreditedInvoice(invoice_of_lines(lines, draw(st.sampled_from(["EUR", "JPY", "KWD"]))), lines)
+    invoice = invoice_of_lines(lines, draw(st.sampled_from(["EUR", "JPY", "KWD"])))
+    margin_micros = draw(st.none() | st.integers(-(10**9), 10**9))
+    return CreditedInvoice(replace(invoice, demand_margin_micros=margin_micros), lines)
 
 
 def credited(before: CreditedInvoice, part: Any) -> CreditedInvoice:
     """The invoice after one more credit note."""
-    note = make_credit_note(uuid4(), Number(2026, 2, NOW), before.invoice, part[0], "", paid=False)
+    margin_micros = before.demand_margin_of(part[0])
+    note = make_credit_note(
+        uuid4(), Number(2026, 2, NOW), before.invoice, part[0], "", paid=False, demand_margin_micros=margin_micros
+    )
     return CreditedInvoice(before.invoice, before.lines, [*before.notes, note], [*before.note_lines, *part[1]])
 
 
@@ -91,6 +97,11 @@ def test_any_sequence_of_credits_is_exact_and_never_more_than_was_invoiced(
         amount_minor = amount % left.payable_minor + 1
         part = one.part(amount_minor, one.left_by_rate())
         assert part[0].payable_minor == amount_minor
+        margin, margin_left = one.demand_margin_of(part[0]), one.demand_margin_of(left)
+        assert (margin is None) == (margin_left is None) == (one.invoice.demand_margin_micros is None)
+        if margin is not None and margin_left is not None:
+            share = margin * left.excl_micros - margin_left * part[0].excl_micros
+            assert abs(share) < max(left.excl_micros, 1)
         if amount_minor < left.payable_minor:
             assert part[0].incl_micros == amount_minor * one.unit_micros
             for rate, (net, vat) in by_rate(part[1]).items():
@@ -106,6 +117,9 @@ def test_any_sequence_of_credits_is_exact_and_never_more_than_was_invoiced(
         notes_add_up(one)
     assert one.left == (0, 0, 0, 0)
     assert by_rate([*one.lines, *one.note_lines]) == {}
+    margins = [document.demand_margin_micros for document in (one.invoice, *one.notes)]
+    known = [margin for margin in margins if margin is not None]
+    assert (sum(known), len(known)) == (0, 0 if one.invoice.demand_margin_micros is None else len(margins))
 
 
 def on_paper(document: Document, lines: Sequence[DocumentLine]) -> PayableAmounts:

@@ -95,7 +95,8 @@ class DemandService:
         tariff = moved(rule, base, decided) if moves else base
         changes = tariff != exact_tariff(row["current_tariff"])
         if changes:
-            await publish(connection, NewTariff(target, row["time_zone"], now, tariff, "demand", _BY_RULE), now)
+            new = NewTariff(target, row["time_zone"], now, tariff, "demand", _BY_RULE, row["base_id"])
+            await publish(connection, new, now)
         if changes or decided != level:
             await self._store.step(connection, target, decided, row["base_key"], now)
 

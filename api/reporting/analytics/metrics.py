@@ -32,6 +32,7 @@ class Metric:
     parts: tuple[str, ...]  # of the numerator
     scale: int = 1  # the numerator's: so many of it are one of the unit
     divided_by: tuple[str, ...] = ()  # parts of the denominator
+    beside: tuple[str, ...] = ()  # sums that an answer shows and the value is not of
 
     @property
     def in_currencies(self) -> bool:
@@ -53,7 +54,7 @@ class Metric:
     @property
     def sum_names(self) -> tuple[str, ...]:
         """The sums that an answer shows."""
-        return (PEAK,) if self.is_peak else tuple(dict.fromkeys((*self.parts, *self.divided_by)))
+        return (PEAK,) if self.is_peak else tuple(dict.fromkeys((*self.parts, *self.divided_by, *self.beside)))
 
     def value(self, sums: Mapping[str, int]) -> float | None:
         """In the unit, of these sums by name; None: it is the quotient of nothing."""
@@ -137,6 +138,20 @@ METRICS: Final[dict[str, Metric]] = {
             Facet.MONEY,
             ("incl_micros",),
             1_000_000,
+        ),
+        Metric(
+            "demand_margin",
+            "currency",
+            "What revenue is more (below 0: less) than the same quantities would have been charged by the tariffs that "
+            "demand rules moved: of each charge, excl. VAT, its tariff version's price less the base version's, bounds "
+            "and rounding included; of a charge by an operator's own version 0. A credit note of a part takes off its "
+            "share. Charges of which the base is not known count in margins_unknown, a number of charges on documents, "
+            "and in nothing else.",
+            f"{_DOCUMENTS}, with the bases of tariff versions (pricing.bases)",
+            Facet.MONEY,
+            ("demand_margin_micros",),
+            1_000_000,
+            beside=("margins_unknown",),
         ),
         Metric(
             "occupancy",

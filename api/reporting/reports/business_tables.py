@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,7 @@ _MILLI: Final = 1_000
 
 GroupCurrency = tuple[str, str]
 TimeCurrency = tuple[datetime, str]
+_Key = TypeVar("_Key", GroupCurrency, TimeCurrency)
 
 
 class OperationsColumn(NamedTuple):
@@ -63,6 +64,11 @@ AVAILABILITY: Final = TableShape(
         Column("service_min", ColumnType.THOUSANDTHS, "In service (min)"),
     ),
 )
+REVENUE_METRICS: Final = ("revenue", "revenue_incl_vat", "demand_margin")
+_MARGIN: Final = (
+    Column("demand_margin", ColumnType.MICROS, "Demand margin", 40, "excl. VAT, by demand pricing; of it"),
+    Column("margins_unknown", ColumnType.INTEGER, "Unknown", 20, "charges of which that is not known"),
+)
 REVENUE: Final = TableShape(
     "revenue",
     "Revenue",
@@ -71,6 +77,7 @@ REVENUE: Final = TableShape(
         Column("currency", ColumnType.TEXT, "Currency", 24),
         Column("excl_vat", ColumnType.MICROS, "Excl. VAT", 40),
         Column("incl_vat", ColumnType.MICROS, "Incl. VAT", 40),
+        *_MARGIN,
     ),
     "Charges of invoices less those of credit notes, by the hour in which the charge ended.",
 )
@@ -82,6 +89,7 @@ REVENUE_BY_TIME: Final = TableShape(
         Column("currency", ColumnType.TEXT, "Currency", 24),
         Column("excl_vat", ColumnType.MICROS, "Excl. VAT", 40),
         Column("incl_vat", ColumnType.MICROS, "Incl. VAT", 40),
+        *_MARGIN,
     ),
 )
 SOURCES: Final = TableShape(
@@ -116,21 +124,29 @@ def _value(figures: SummedFigures[GroupCurrency], group: str, column: Operations
     return numerator * column.times // (denominator * column.over) if denominator else None
 
 
-def revenue_table(excl: SummedFigures[GroupCurrency], incl: SummedFigures[GroupCurrency]) -> Table:
-    """A row for each group and currency, by name."""
+def revenue_table(*figures: SummedFigures[GroupCurrency]) -> Table:
+    """A row for each group and currency, by name. `figures`: of the metrics REVENUE_METRICS."""
     table = Table(REVENUE)
-    for key in sorted(excl.sums.keys() | incl.sums.keys()):
-        table.add(*key, *(sum(found.sums.get(key, {}).values()) for found in (excl, incl)))
+    for key in _keys(figures):
+        table.add(*key, *_amounts(figures, key))
     return table
 
 
-def revenue_by_time_table(excl: SummedFigures[TimeCurrency], incl: SummedFigures[TimeCurrency]) -> Table:
-    """A row for each time and currency, in order."""
+def revenue_by_time_table(*figures: SummedFigures[TimeCurrency]) -> Table:
+    """A row for each time and currency, in order. `figures`: of the metrics REVENUE_METRICS."""
     table = Table(REVENUE_BY_TIME)
-    for start, currency in sorted(excl.sums.keys() | incl.sums.keys()):
-        amounts = (sum(found.sums.get((start, currency), {}).values()) for found in (excl, incl))
-        table.add(to_ms(start), currency, *amounts)
+    for start, currency in _keys(figures):
+        table.add(to_ms(start), currency, *_amounts(figures, (start, currency)))
     return table
+
+
+def _keys(figures: Sequence[SummedFigures[_Key]]) -> list[_Key]:
+    return sorted({key for found in figures for key in found.sums})
+
+
+def _amounts(figures: Sequence[SummedFigures[_Key]], key: _Key) -> list[int]:
+    """The sums of these metrics, in their order; 0 where there is none."""
+    return [found.sums.get(key, {}).get(name, 0) for found in figures for name in found.metric.sum_names]
 
 
 def sources_table(figures: Sequence[SummedFigures[GroupCurrency]]) -> Table:

@@ -21,7 +21,6 @@ from api.reporting.uptime import quarterly, uptime_tables
 from api.reporting.uptime.loading import PortBatch, PortLoader
 
 ROWS_MAX: Final = 500_000  # of a report: of a session 11 values, so ~500 MB while it is made
-_REVENUE: Final = ("revenue", "revenue_incl_vat")
 _NOTABLE_MAX: Final = 200_000  # of a batch of stations
 
 
@@ -54,12 +53,13 @@ class ReportComputation:
         return operations, availability, business_tables.sources_table(list(figures.values()))
 
     async def _revenue(self, report: StoredReport) -> Sequence[Table]:
-        excl, incl = [await self._summed(one, report, report.group, group_and_currency) for one in _REVENUE]
-        all_excl, all_incl = [await self._summed(one, report, None, time_and_currency) for one in _REVENUE]
+        metrics = business_tables.REVENUE_METRICS
+        figures = [await self._summed(one, report, report.group, group_and_currency) for one in metrics]
+        by_time = [await self._summed(one, report, None, time_and_currency) for one in metrics]
         return (
-            business_tables.revenue_table(excl, incl),
-            business_tables.revenue_by_time_table(all_excl, all_incl),
-            business_tables.sources_table([excl, incl]),
+            business_tables.revenue_table(*figures),
+            business_tables.revenue_by_time_table(*by_time),
+            business_tables.sources_table(figures),
         )
 
     async def _summed(

@@ -60,7 +60,8 @@ FACTS: Final[Mapping[ReportKind, KindFacts]] = {
     ReportKind.REVENUE: KindFacts(
         "Revenue",
         "What invoices charge less what credit notes give back, exact to the micro-unit, by the hour in which the "
-        "charge ended. What has no document yet does not count.",
+        "charge ended. What has no document yet does not count. The demand margin is what of "
+        "it demand pricing brought, excl. VAT; of so many charges as are Unknown it is not known.",
         (_ROLL_UPS,),
     ),
     ReportKind.UPTIME: KindFacts(

@@ -53,7 +53,8 @@ SUMS: Final[dict[Facet, Sums]] = {
     Facet.POWER: Sums(tuple(f"power_mw_{quarter}" for quarter in range(QUARTERS)), over_time="max"),
     Facet.STATUS: Sums(("known_ms", "occupied_ms", "delivering_ms", "faulted_ms", "unavailable_ms", "silent_ms")),
     Facet.SESSIONS: Sums(("sessions", "void", "duration_ms", "export_mwh", "attempts", "successes")),
-    Facet.MONEY: Sums(("excl_micros", "incl_micros", "documents")),
+    # Margins of demand pricing are summed as far as they are known; how many are not is counted.
+    Facet.MONEY: Sums(("excl_micros", "incl_micros", "documents", "demand_margin_micros", "margins_unknown")),
     Facet.RESERVATIONS: Sums(("reservations", "used", "no_shows", "cancelled")),
     Facet.WAITING: Sums(("waited", "waited_ms")),
     Facet.AVAILABILITY: Sums(("service_ms", "up_ms", "excluded_ms")),

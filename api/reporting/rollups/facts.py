@@ -139,10 +139,14 @@ def money(rows: Iterable[Row]) -> Facts:
     return _summed(
         (
             FactKey(row["station_id"], _connector(row), hour_of(row["ended_at"]), row["currency"]),
-            (row["excl_micros"], row["incl_micros"], 1),
+            (row["excl_micros"], row["incl_micros"], 1, *_margin(row["demand_margin_micros"])),
         )
         for row in rows
     )
+
+
+def _margin(demand_margin_micros: int | None) -> tuple[int, int]:
+    return (0, 1) if demand_margin_micros is None else (demand_margin_micros, 0)
 
 
 def reservations(rows: Iterable[Row]) -> Facts:

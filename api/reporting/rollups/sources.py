@@ -41,7 +41,7 @@ FROM telemetry.session_overview AS s
 WHERE s.station_id = ANY ($1::text[]) AND s.ended_at >= $2 AND s.ended_at < $3
 """  # 9: schemas.reading.Status.FAULTED
 _MONEY: Final = """
-SELECT station_id, connector_id, ended_at, currency, excl_micros, incl_micros
+SELECT station_id, connector_id, ended_at, currency, excl_micros, incl_micros, demand_margin_micros
 FROM billing.documented_charges WHERE station_id = ANY ($1::text[]) AND ended_at >= $2 AND ended_at < $3
 """
 _RESERVATIONS: Final = """

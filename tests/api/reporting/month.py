@@ -66,6 +66,7 @@ class Amount(NamedTuple):
     currency: str
     excl_micros: int
     incl_micros: int
+    margin_micros: int | None = 0  # of demand pricing; None: not known
 
 
 @dataclass

@@ -68,6 +68,16 @@ def make_month(seed: int, stations: int, days: int) -> Month:
     return maker.month
 
 
+def credited(amount: Amount, divided_by: int = 1) -> Amount:
+    """What a credit note of it charges, or of a part of it."""
+    margin_micros = amount.margin_micros
+    return amount._replace(
+        excl_micros=-amount.excl_micros // divided_by,
+        incl_micros=-amount.incl_micros // divided_by,
+        margin_micros=None if margin_micros is None else -margin_micros // divided_by,
+    )
+
+
 def _executes(statement: str, row: Any) -> Write:
     def write(cursor: psycopg.Cursor[Any]) -> None:
         cursor.execute(statement.encode(), row)
@@ -196,7 +206,7 @@ class _Maker:
             session.withdrawn = True
             self._revised(session, key, corrected=amount)
         elif fate < 0.5:  # a part is credited
-            part = amount._replace(excl_micros=-amount.excl_micros // 3, incl_micros=-amount.incl_micros // 3)
+            part = credited(amount, 3)
             self._document(session, part, self._moment(after=ends + 10 * MINUTE), credits=True)
         return freed
 
@@ -204,8 +214,7 @@ class _Maker:
         at = self._moment(after=session.started_at + DAY / 2)
         session.revision += 1
         self._completed(session, key, at)
-        credit = corrected._replace(excl_micros=-corrected.excl_micros, incl_micros=-corrected.incl_micros)
-        self._document(session, credit, at + MINUTE, credits=True)
+        self._document(session, credited(corrected), at + MINUTE, credits=True)
         if not (session.void or session.withdrawn):
             self._invoice(session, self._amount(session), at + MINUTE)
 
@@ -325,13 +334,14 @@ class _Maker:
         currency = "SEK" if session.place[0].endswith("3") else "EUR"
         excl_micros = self._dice.randrange(1, 40_000_000)
         incl_micros = round(excl_micros * VAT[currency])
-        return Amount(*session.place, session.ended_at, currency, excl_micros, incl_micros)
+        margin_micros = self._dice.choice((None, 0, self._dice.randrange(-9_000_000, excl_micros)))
+        return Amount(*session.place, session.ended_at, currency, excl_micros, incl_micros, margin_micros)
 
     def _invoice(self, session: Session, amount: Amount, at: datetime) -> None:
         cdr_id = UUID(int=next(self._numbers))
         row = (
             cdr_id, "session", session.id, session.revision, amount.station_id, amount.connector_id,
-            session.started_at, amount.ended_at, amount.currency,
+            session.started_at, amount.ended_at, amount.currency, amount.margin_micros,
         )  # fmt: skip
         self._add(at, sql.ADD_CDR, row)
         if session.revision == 1 and self._dice.random() < 0.1:
@@ -352,6 +362,7 @@ class _Maker:
             "id": document_id, "sequence": next(self._numbers), "cdr_id": cdr_id, "session": session.id,
             "kind": "credit_note" if credits else "invoice", "station": amount.station_id, "issued_at": at,
             "currency": amount.currency, "excl": amount.excl_micros, "incl": amount.incl_micros,
+            "margin": amount.margin_micros,
         }  # fmt: skip
         event = self._event(topics.INVOICE_CREATED, self._invoiced(document_id, row), at)
         self._add(at, sql.CREDIT if credits else sql.ADD_INVOICE, row, event)
@@ -371,11 +382,13 @@ class _Maker:
                 continue
             at = self.month.end - HOUR
             document_id, cdr_id = UUID(int=next(self._numbers)), UUID(int=next(self._numbers))
-            self._add(at, sql.ADD_CDR, (cdr_id, "statement", document_id, 1, "", None, self.month.start, at, currency))
+            self._add(
+                at, sql.ADD_CDR, (cdr_id, "statement", document_id, 1, "", None, self.month.start, at, currency, None)
+            )
             row = {
                 "id": document_id, "sequence": next(self._numbers), "cdr_id": cdr_id, "session": None,
                 "kind": "invoice", "station": "", "issued_at": at, "currency": currency,
-                "excl": 0, "incl": 0,
+                "excl": 0, "incl": 0, "margin": None,
             }  # fmt: skip
             self._add(at, sql.ADD_STATEMENT, row)
             self._add(at, sql.MAKE_COLLECTIVE, (document_id, currency))

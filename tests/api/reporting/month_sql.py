@@ -39,22 +39,23 @@ ON CONFLICT (session_key) DO UPDATE SET (ended_at, end_reason, void, revision) =
 """
 ADD_CDR = """
 INSERT INTO billing.cdr (id, kind, subject_id, version, current, revision, status, station_id, connector_id, started_at,
-    ended_at, end_reason, estimated, energy_uj, readings, flagged, consumption, currency, created_at)
-VALUES (%s, %s, %s, %s, false, 1, 'invoiced', %s, %s, %s, %s, 'ended', false, 0, 1, 0, '[]', %s, now())
+    ended_at, end_reason, estimated, energy_uj, readings, flagged, consumption, currency, demand_margin_micros,
+    created_at)
+VALUES (%s, %s, %s, %s, false, 1, 'invoiced', %s, %s, %s, %s, 'ended', false, 0, 1, 0, '[]', %s, %s, now())
 """
 INVOICE = """
 INSERT INTO billing.invoice (id, kind, year, sequence, number, cdr_id, subject_id, session_id, version, status,
     station_id, currency, minor_digits, total_excl_micros, total_incl_micros, payable_excl_minor, payable_minor,
-    rounding, credits, issued_at, changed_at)
+    rounding, credits, issued_at, changed_at, demand_margin_micros)
 """
 ADD_INVOICE = f"""{INVOICE} VALUES (%(id)s, 'invoice', 2026, %(sequence)s, '', %(cdr_id)s, %(session)s, %(session)s,
-    1, 'cancelled', %(station)s, %(currency)s, 2, %(excl)s, %(incl)s, 0, 0, '', NULL, %(issued_at)s, now())
+    1, 'cancelled', %(station)s, %(currency)s, 2, %(excl)s, %(incl)s, 0, 0, '', NULL, %(issued_at)s, now(), %(margin)s)
 """
 ADD_STATEMENT = f"""{INVOICE} VALUES (%(id)s, 'invoice', 2026, %(sequence)s, '', %(cdr_id)s, %(id)s, NULL, 1,
-    'open', '', %(currency)s, 2, %(excl)s, %(incl)s, 0, 0, '', NULL, %(issued_at)s, now());
+    'open', '', %(currency)s, 2, %(excl)s, %(incl)s, 0, 0, '', NULL, %(issued_at)s, now(), %(margin)s);
 """
 CREDIT = f"""{INVOICE} SELECT %(id)s, 'credit_note', 2026, %(sequence)s, '', cdr_id, subject_id, session_id, 1,
-    'settled', station_id, currency, 2, %(excl)s, %(incl)s, 0, 0, '', id, %(issued_at)s, now()
+    'settled', station_id, currency, 2, %(excl)s, %(incl)s, 0, 0, '', id, %(issued_at)s, now(), %(margin)s
 FROM billing.invoice WHERE session_id = %(session)s AND kind = 'invoice' ORDER BY sequence LIMIT 1
 """
 MAKE_COLLECTIVE = """

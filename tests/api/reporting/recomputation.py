@@ -210,6 +210,12 @@ def _revenue(place: int) -> Any:
     return facts
 
 
+def _margins(month: Month, now: datetime) -> Any:
+    for one in month.amounts:
+        sums = (0, 1) if one.margin_micros is None else (one.margin_micros, 0)
+        yield (one.station_id, one.connector_id), one.ended_at, one.currency, sums
+
+
 def _reservations(month: Month, now: datetime) -> Any:
     for one in month.reservations:
         if one.state != "expired":
@@ -237,6 +243,7 @@ _FACTS: dict[str, Any] = {
     "session_duration": _of_sessions(1, 0),
     "revenue": _revenue(0),
     "revenue_incl_vat": _revenue(1),
+    "demand_margin": _margins,
     "occupancy": _time(2, CHARGING, 4, 5, FINISHING),
     "delivering": _time(CHARGING),
     "faulted": _time(FAULTED),

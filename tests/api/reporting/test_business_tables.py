@@ -26,6 +26,7 @@ from api.reporting.analytics.service import AnalyticsQuery, AnalyticsService, de
 from api.reporting.errors import TooMany
 from api.reporting.reports.business_tables import (
     OPERATIONS_COLUMNS,
+    REVENUE_METRICS,
     GroupCurrency,
     operations_table,
     revenue_by_time_table,
@@ -92,14 +93,23 @@ def test_revenue_is_by_group_and_currency_and_by_time() -> None:
         figure("revenue", 1, "A", (-1_000_000,), "EUR"),
         figure("revenue", 1, None, (7,), "CHF"),
     )
-    incl = figure("revenue_incl_vat", 0, "A", (5_950_001,), "EUR")
-    groups = revenue_table(of("revenue", *excl), of("revenue_incl_vat", incl))
-    assert list(rows_of(groups.columns)) == [("", "CHF", 7, 0), ("A", "EUR", 4_000_001, 5_950_001)]
-    times = revenue_by_time_table(
-        added("revenue", time_and_currency, *excl), added("revenue_incl_vat", time_and_currency, incl)
+    incl = (figure("revenue_incl_vat", 0, "A", (5_950_001,), "EUR"),)
+    margin = (
+        figure("demand_margin", 0, "A", (300_000, 0), "EUR"),
+        figure("demand_margin", 1, "A", (-60_001, 2), "EUR"),
     )
-    by_time = list(rows_of(times.columns))
-    assert [row[1:] for row in by_time] == [("EUR", 5_000_001, 5_950_001), ("CHF", 7, 0), ("EUR", -1_000_000, 0)]
+    found = {"revenue": excl, "revenue_incl_vat": incl, "demand_margin": margin}
+    groups = revenue_table(*(of(metric, *found[metric]) for metric in REVENUE_METRICS))
+    assert list(rows_of(groups.columns)) == [
+        ("", "CHF", 7, 0, 0, 0),
+        ("A", "EUR", 4_000_001, 5_950_001, 239_999, 2),
+    ]
+    times = revenue_by_time_table(*(added(metric, time_and_currency, *found[metric]) for metric in REVENUE_METRICS))
+    assert [row[1:] for row in rows_of(times.columns)] == [
+        ("EUR", 5_000_001, 5_950_001, 300_000, 0),
+        ("CHF", 7, 0, 0, 0),
+        ("EUR", -1_000_000, 0, -60_001, 2),
+    ]
 
 
 @given(st.integers(-(2**63), 2**63 - 1), st.integers(1, 6))

@@ -84,6 +84,7 @@ def document_of(
         changes=0,
         changed_at=ISSUED,
         set_off_minor=set_off_minor,
+        demand_margin_micros=None,
     )
     row: dict[str, Any] = {
         **{"started_at": ISSUED, "ended_at": ISSUED, "end_reason": "ended", "connector_id": 1, "energy_uj": 0},

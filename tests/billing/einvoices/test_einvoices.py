@@ -80,7 +80,9 @@ def test_credits_of_a_part_and_of_the_rest_keep_the_rules(
     if invoice.invoice.payable_minor < 2:
         return
     amounts, of_part = invoice.part(amount % (invoice.invoice.payable_minor - 1) + 1, invoice.left_by_rate())
-    note = make_credit_note(uuid4(), Number(2026, 2, NOW), invoice.invoice, amounts, "", paid=False)
+    note = make_credit_note(
+        uuid4(), Number(2026, 2, NOW), invoice.invoice, amounts, "", paid=False, demand_margin_micros=None
+    )
     rest_amounts, of_rest = CreditedInvoice(invoice.invoice, lines, [note], of_part).rest()
     for parts, credited in ((amounts, of_part), (rest_amounts, of_rest)):
         minors = (-parts.payable_minor, -parts.payable_excl_minor)
