@@ -28,6 +28,7 @@ _LEGEND_STEPS: Final = 60
 _HATCH: Final = 6
 
 # From which largest value on: divided by what, and the letter behind the number.
+_SWATCH_WIDTH: Final = 92  # with its words
 _LEAST: Final = 1e-9  # no metric has values between this and 0
 _UNITS: Final = ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k"))
 
@@ -37,7 +38,7 @@ Measure = Callable[[str, float, bool], float]
 
 @dataclass(frozen=True)
 class HeatMap:
-    """The values, none of them below 0; None where nothing is known."""
+    """The values; None where nothing is known."""
 
     title: str
     unit: str
@@ -53,8 +54,8 @@ class HeatMap:
             raise ValueError(f"a heat map has 1 to {ROWS_MAX} rows and 1 to {COLUMNS_MAX} columns")
         if len(self.values) != rows or any(len(row) != columns for row in self.values):
             raise ValueError("a heat map has a value, or None, for each row and column")
-        if any(value is not None and not 0 <= value < math.inf for row in self.values for value in row):
-            raise ValueError("the values of a heat map are finite and not below 0")
+        if any(value is not None and not math.isfinite(value) for row in self.values for value in row):
+            raise ValueError("the values of a heat map are finite")
 
 
 def picture_of(chart: HeatMap, measure: Measure) -> Picture:
@@ -67,7 +68,7 @@ def picture_of(chart: HeatMap, measure: Measure) -> Picture:
     width = (
         max(
             left + len(chart.column_labels) * _CELL_WIDTH,
-            left + _LEGEND_WIDTH + 120 + measure(f"{scale.top_text()} {chart.unit}", _TEXT, False),
+            left + _LEGEND_WIDTH + 120 + _SWATCH_WIDTH + measure(f"{scale.top_text()} {chart.unit}", _TEXT, False),
         )
         + _MARGIN
     )
@@ -97,7 +98,7 @@ class _Scale:
     @classmethod
     def of(cls, chart: HeatMap) -> "_Scale":
         known = [value for row in chart.values for value in row if value is not None]
-        top = _round_up(max(known, default=0.0))
+        top = _round_up(max(map(abs, known), default=0.0))
         divisor, suffix = next(((by, letter) for least, by, letter in _UNITS if top >= least), (1.0, ""))
         counts = divisor == 1 and all(value == int(value) for value in known)
         digits = 0 if counts else max(0, math.ceil(2 - math.log10(top / divisor)))
@@ -137,8 +138,10 @@ def _cells(
             if value is None:
                 yield from _hatched(x, y, width, height)
                 continue
-            fill = colour_at(value / scale.top)
+            fill = colour_at(value / scale.top) if value >= 0 else WHITE
             yield Rectangle(x, y, width, height, fill)
+            if value < 0:
+                yield from _framed(x, y, width, height)
             text = scale.text(value)
             if measure(text, _VALUE, False) <= width - 4:
                 yield Text(x + width / 2, y + height / 2, text, _VALUE, text_colour(fill), "middle")
@@ -157,23 +160,29 @@ def _hatched(x: float, y: float, width: float, height: float) -> Iterator[Rectan
         )
 
 
+def _framed(x: float, y: float, width: float, height: float) -> Iterator[Line]:
+    """The sides: of the ramp, and of a cell below 0, which is not on it."""
+    yield Line(x, y, x + width, y, GREY)
+    yield Line(x, y + height, x + width, y + height, GREY)
+    yield Line(x, y, x, y + height, GREY)
+    yield Line(x + width, y, x + width, y + height, GREY)
+
+
 def _legend(x: float, y: float, scale: _Scale, chart: HeatMap, measure: Measure) -> Iterator[Rectangle | Line | Text]:
-    """The ramp with numbers below 0, half and the top, and what a hatched cell means."""
+    """The ramp with its ends, and what a framed and a hatched cell mean."""
     step = _LEGEND_WIDTH / _LEGEND_STEPS
     for place in range(_LEGEND_STEPS):
         yield Rectangle(x + place * step, y, step + 0.5, _LEGEND_HEIGHT, colour_at((place + 0.5) / _LEGEND_STEPS))
-    for x1, y1, x2, y2 in (
-        (x, y, x + _LEGEND_WIDTH, y),
-        (x, y + _LEGEND_HEIGHT, x + _LEGEND_WIDTH, y + _LEGEND_HEIGHT),
-        (x, y, x, y + _LEGEND_HEIGHT),
-        (x + _LEGEND_WIDTH, y, x + _LEGEND_WIDTH, y + _LEGEND_HEIGHT),
-    ):
-        yield Line(x1, y1, x2, y2, GREY)
+    yield from _framed(x, y, _LEGEND_WIDTH, _LEGEND_HEIGHT)
     top = f"{scale.top_text()} {chart.unit}"
     yield Text(x + _LEGEND_WIDTH + 8, y + _LEGEND_HEIGHT / 2, top, _TEXT)
     yield Text(x - 8, y + _LEGEND_HEIGHT / 2, "0", _TEXT, BLACK, "end")
+    swatch = x + _LEGEND_WIDTH + 8 + measure(top, _TEXT, False) + 32
+    if any(value is not None and value < 0 for row in chart.values for value in row):
+        yield from _framed(swatch, y, 22, _LEGEND_HEIGHT)
+        yield Text(swatch + 28, y + _LEGEND_HEIGHT / 2, "below 0", _TEXT)
+        swatch += _SWATCH_WIDTH
     if any(value is None for row in chart.values for value in row):
-        swatch = x + _LEGEND_WIDTH + 8 + measure(top, _TEXT, False) + 32
         yield from _hatched(swatch, y, 22, _LEGEND_HEIGHT)
         yield Text(swatch + 28, y + _LEGEND_HEIGHT / 2, "no data", _TEXT)
 

@@ -1,7 +1,6 @@
 """Heat maps of metrics: their figures by hour, gathered and drawn. No HTTP and no SQL here."""
 
 import textwrap
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -85,12 +84,7 @@ def picture(page: HeatMapPage) -> Picture:
     """The page, drawn."""
     rows = page.rows or ["no site"]
     values = page.values or [[None] * len(page.columns)]
-    return picture_of(HeatMap(page.title, page.unit, rows, page.columns, _shown(values), _notes(page)), text_width)
-
-
-def _shown(values: Values) -> Sequence[Sequence[float | None]]:
-    """Credited or corrected figures below 0 have no place on a ramp from 0: they are shown as 0."""
-    return [[None if value is None else max(0.0, value) for value in row] for row in values]
+    return picture_of(HeatMap(page.title, page.unit, rows, page.columns, values, _notes(page)), text_width)
 
 
 def _scaled(values: Values, divisor: float) -> Values:

@@ -13,14 +13,13 @@ from api.reporting.uptime.repairs import EndedOutages
 from api.reporting.uptime.success import ENERGY_MIN_UJ
 from api.reporting.uptime.uptime import MonthlyTimes
 from kit.clock import from_ms
-from schemas.reading import SILENT, Status
+from schemas.reading import MAIN_METER, SILENT, Status
 from schemas.session import EndReason
 
 Row = Mapping[str, Any]
 OCCUPIED: Final = frozenset(
     {Status.PREPARING, Status.CHARGING, Status.SUSPENDED_EVSE, Status.SUSPENDED_EV, Status.FINISHING}
 )
-MAIN_METER: Final = 0  # of a station: it measures the others once more
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _WAITED: Final = frozenset({"offered", "accepted", "lapsed"})
 

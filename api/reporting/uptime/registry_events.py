@@ -1,7 +1,5 @@
 """When ports are in service: the handlers of station.*.v1."""
 
-from typing import Final
-
 from api.reporting.rollups.facets import OF_PORTS, bits_of
 from api.reporting.rollups.note_store import NoteStore
 from api.reporting.uptime.store import register
@@ -9,8 +7,7 @@ from kit.clock import Clock
 from kit.messaging.consumer import moment_of
 from kit.messaging.outbox import Transaction
 from schemas.events import Event, StationChanged
-
-MAIN_METER: Final = 0  # the station's, as a connector: no port
+from schemas.reading import MAIN_METER
 
 
 class RegistryEvents:

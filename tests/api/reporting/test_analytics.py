@@ -8,8 +8,8 @@ import pytest
 
 from api.reporting.analytics.cache import Cache, InProcessCache, RedisCache
 from api.reporting.analytics.metrics import METRICS
-from api.reporting.rollups.facts import MAIN_METER
 from kit.auth.token_store import Kind
+from schemas.reading import MAIN_METER
 from tests.api.reporting.running import served
 
 PATH = "/api/v1/analytics"

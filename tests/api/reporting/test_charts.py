@@ -1,6 +1,7 @@
 """Heat maps are read in black and white and by the colour-blind, say what they show, and are the same each time."""
 
 import itertools
+from dataclasses import replace
 from io import BytesIO
 from xml.etree import ElementTree
 
@@ -66,7 +67,7 @@ def test_every_value_stands_in_its_cell_and_nothing_is_not_none() -> None:
 
 @example([[1e-323, *[None] * 23]], "tiny")
 @given(
-    st.lists(st.lists(st.none() | st.floats(0, 1e12), min_size=24, max_size=24), min_size=1, max_size=7),
+    st.lists(st.lists(st.none() | st.floats(-1e12, 1e12), min_size=24, max_size=24), min_size=1, max_size=7),
     st.text(max_size=60),
 )
 def test_any_values_make_a_picture_within_its_frame(values: list[list[float | None]], title: str) -> None:
@@ -120,10 +121,20 @@ def test_text_is_escaped() -> None:
         (["r"] * (ROWS_MAX + 1), ["c"], [[1.0]] * (ROWS_MAX + 1)),
         (["r"], ["c"] * (COLUMNS_MAX + 1), [[1.0] * (COLUMNS_MAX + 1)]),
         (["r"], ["c"], [[1.0, 2.0]]),
-        (["r"], ["c"], [[-1.0]]),
+        (["r"], ["c"], [[float("-inf")]]),
         (["r"], ["c"], [[float("nan")]]),
     ],
 )
 def test_what_is_no_heat_map_is_refused(rows: list[str], columns: list[str], values: list[list[float | None]]) -> None:
     with pytest.raises(ValueError, match="heat map"):
         HeatMap("t", "u", rows, columns, values, [])
+
+
+def test_what_is_below_0_is_not_on_the_ramp_and_the_legend_says_so() -> None:
+    chart = HeatMap("Revenue", "EUR", ["Mon"], ["00", "01", "02"], [[20.0, -5.0, None]], [])
+    picture = picture_of(chart, text_width)
+    texts = [shape.text for shape in picture.shapes if isinstance(shape, Text)]
+    assert {"20", "-5", "below 0", "no data"} <= set(texts)
+    assert "Least: -5 at Mon 01" in picture.description
+    above = picture_of(replace(chart, values=[[20.0, 5.0, 0.0]]), text_width)
+    assert "below 0" not in [shape.text for shape in above.shapes if isinstance(shape, Text)]
