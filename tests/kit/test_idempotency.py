@@ -8,7 +8,7 @@ from uuid import uuid4
 import httpx
 import psycopg
 import pytest
-from fastapi import Body, Depends, FastAPI
+from fastapi import APIRouter, Body, Depends, FastAPI
 from prometheus_client import CollectorRegistry
 from starlette.responses import Response
 
@@ -20,6 +20,7 @@ from kit.database.postgres import Database, open_database
 from kit.messaging.outbox import Transaction
 from kit.web.app import make_app
 from kit.web.idempotency import KEEP_HOURS, KEY_HEADER, REPLAYED_HEADER, Idempotent, StoredResponse, forget_old
+from kit.web.json_body import JsonRoute
 from tests.waiting import eventually
 
 TABLES = """
@@ -80,7 +81,9 @@ async def shop(access: Database, database_url: str) -> AsyncIterator[Shop]:
     database = await open_database(database_url, name="shop", connections_max=4)
     made = Shop(app, database, [(await store.issue("operator"))[0] for _ in range(2)])
     made.open.set()
-    app.add_api_route("/sales", made.sell, methods=["POST"], dependencies=[Depends(require_kinds("operator"))])
+    router = APIRouter(route_class=JsonRoute, dependencies=[Depends(require_kinds("operator"))])
+    router.add_api_route("/sales", made.sell, methods=["POST"])
+    app.include_router(router)
     yield made
     await database.close()
 
