@@ -21,6 +21,8 @@ WITH gone AS (DELETE FROM telemetry.window_1m WHERE connector_key = %(key)s AND 
         max(ts) AS last_ts, count(power_mw) AS n, coalesce(sum(power_mw), 0) AS p,
         coalesce(sum(in_session_mwh), 0) AS i, coalesce(sum(outside_mwh), 0) AS o
     FROM telemetry.reading WHERE connector_key = %(key)s AND date_trunc('minute', ts) = ANY(%(minutes)s)
+        AND ts >= (SELECT min(m) FROM unnest(%(minutes)s) AS of_all (m))
+        AND ts < (SELECT max(m) + interval '1 minute' FROM unnest(%(minutes)s) AS of_all (m))
     GROUP BY 1, 2
 )
 INSERT INTO telemetry.window_1m (connector_key, bucket, readings, flagged, first_ts, last_ts, power_mw_n, power_mw_sum,

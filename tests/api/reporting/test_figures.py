@@ -14,7 +14,7 @@ from api.reporting.co2.models import NewFactors
 from api.reporting.exclusions.models import NewExclusion
 from api.reporting.rollups.facets import hour_of
 from schemas.events import Event
-from tests.api.reporting.month import HOUR, Month
+from tests.api.reporting.month import HOUR, Change, Month
 from tests.api.reporting.month_maker import make_month
 from tests.api.reporting.recomputation import METRICS as RECOMPUTED
 from tests.api.reporting.recomputation import figures_of
@@ -29,21 +29,23 @@ async def play(own: Reporting, month: Month, dice: random.Random) -> list[Event[
     """Let all of it happen: events come late, some in another order, and figures are computed now and then between."""
     waiting: list[Event[Any]] = []
     published: list[Event[Any]] = []
+    unwritten: list[Change] = []
     computed_at = month.start
     await own.compute()
     for change in month.changes:
         own.clock.set_wall(change.at)
         if change.at - computed_at > timedelta(hours=dice.randrange(1, 12)):
+            _write(own, unwritten)
             dice.shuffle(waiting)
             some = len(waiting) * 3 // 4
             await own.handle(waiting[:some])
             waiting = waiting[some:]
             await own.compute()
             computed_at = change.at
-        with own.writer.transaction(), own.writer.cursor() as cursor:
-            change.write(cursor)
+        unwritten.append(change)
         waiting += change.events
         published += change.events
+    _write(own, unwritten)
     own.clock.set_wall(max(month.end, hour_of(month.changes[-1].at)) + HOUR)
     await own.handle(waiting)
     await own.compute()
@@ -69,6 +71,14 @@ async def publish_factors(own: Reporting, month: Month) -> None:
             await own.service.co2.publish(connection, new, "test")
         if from_year == 2026:
             month.g_per_kwh = {"DEU": Decimal("300.125"), "": Decimal(150)}
+
+
+def _write(own: Reporting, changes: list[Change]) -> None:
+    """Commit them in their order: nobody looks between them."""
+    with own.writer.transaction(), own.writer.pipeline(), own.writer.cursor() as cursor:
+        for change in changes:
+            change.write(cursor)
+    changes.clear()
 
 
 async def exclude(own: Reporting, month: Month, dice: random.Random) -> None:
