@@ -9,9 +9,10 @@ from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
 
 from kit.errors import ConfigError
-from kit.web.connections import ConnectionLimits, Connections
+from kit.web.connections import ConnectionLimits, ConnectionMetrics, Connections
 from kit.web.protocol import protocol_of
 
 # Requests under way get this long at a stop: the longest a route waits is a broker's confirm (10 s by default).
@@ -66,7 +67,7 @@ async def serve(
     listener = _listen(host, port)
     try:
         async with app.router.lifespan_context(app):
-            bounds = Connections(limits.resolved(), app.state.connection_metrics)
+            bounds = Connections(limits.resolved(), _metrics_of(app))
             server = _Server(config_of(app, bounds, hosts))
             sweeping = asyncio.create_task(bounds.run(), name=f"http-{port} bounds")
             task = asyncio.create_task(server.serve(sockets=[listener]), name=f"http-{port}")
@@ -100,6 +101,12 @@ def config_of(app: FastAPI, bounds: Connections, hosts: Sequence[str] = ()) -> u
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_GRACE_S,
     )
+
+
+def _metrics_of(app: FastAPI) -> ConnectionMetrics:
+    """Where make_app has made the app, those that its /metrics shows."""
+    made: ConnectionMetrics | None = getattr(app.state, "connection_metrics", None)
+    return made or ConnectionMetrics(CollectorRegistry())
 
 
 class _Server(uvicorn.Server):
