@@ -86,7 +86,7 @@ class Settings(BaseSettings):
         0,
         ge=0,
         le=1_000_000,
-        description="most of them from one address, which may be a proxy's; 0: half of all",
+        description="most of them from one address, which may be a proxy's; 0: three quarters of all",
     )
 
     # Fixed at the first migration and stored in the database. 1,024: a worker process serves many partitions, and

@@ -46,8 +46,8 @@ class Ended(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """How many connections a server has at once. 0: by what the process may open, 32,768 at most; half of all for one
-    address."""
+    """How many connections a server has at once. 0: by what the process may open, 32,768 at most; three quarters of all for
+    one address."""
 
     connections_max: int = 0
     per_address_max: int = 0
@@ -55,7 +55,7 @@ class ConnectionLimits:
     def resolved(self) -> "ConnectionLimits":
         """With numbers for the zeros. Raises the soft limit of open files to the hard one."""
         most = self.connections_max or min(_DEFAULT_MAX, max(1, open_files_max() - _SPARE_FILES))
-        return ConnectionLimits(most, self.per_address_max or max(1, most // 2))
+        return ConnectionLimits(most, self.per_address_max or max(1, most * 3 // 4))
 
 
 class Connection(Protocol):
