@@ -46,8 +46,8 @@ class Ended(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """How many connections a server has at once. 0: by what the process may open, 32,768 at most; three quarters of all for
-    one address."""
+    """How many connections a server has at once. 0: by what the process may open, 32,768 at most; three quarters of all
+    for one address."""
 
     connections_max: int = 0
     per_address_max: int = 0
