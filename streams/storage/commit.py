@@ -389,11 +389,11 @@ def _outbox(
         ]
     if windows is not None:
         emitted = [WindowEventRow(*row) for row in windows.fetchall()]
-        rows += events.telemetry_aggregated(flush.partition, flush.commit, emitted, flush.context)
-    rows += events.session_cost_updated(flush.partition, flush.commit, flush.effects, flush.context)
-    rows += events.telemetry_received(flush.partition, flush.commit, flush.effects, flush.context)
-    rows += events.station_status_changed(flush.partition, flush.commit, flush.effects, flush.context)
-    rows += events.bay_occupancy_changed(flush.partition, flush.commit, flush.effects, flush.context)
+        rows += events.telemetry_aggregated(flush.partition, emitted, flush.context)
+    rows += events.session_cost_updated(flush.partition, flush.effects, flush.context)
+    rows += events.telemetry_received(flush.partition, flush.effects, flush.context)
+    rows += events.station_status_changed(flush.commit, flush.effects, flush.context)
+    rows += events.bay_occupancy_changed(flush.commit, flush.effects, flush.context)
     return rows
 
 

@@ -6,7 +6,7 @@ Event ids are computed from the content, so that an event has the same id howeve
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeVar
-from uuid import UUID, uuid5
+from uuid import UUID, uuid4, uuid5
 
 from kit.clock import format_rfc3339
 from schemas.events import (
@@ -190,13 +190,13 @@ def session_completed(row: SessionEventRow, pricing: Pricing | None, context: Fl
     return _event(SESSION_COMPLETED, f"{row.id}/{row.revision}", payload, context)
 
 
-def session_cost_updated(partition: int, commit: int, effects: Effects, context: FlushContext) -> list[OutboxRow]:
+def session_cost_updated(partition: int, effects: Effects, context: FlushContext) -> list[OutboxRow]:
     """session.cost_updated.v1, as many as the sessions need."""
     payloads = [
         SessionCostUpdated(partition=partition, sessions=[_cost(update, effects.tariffs) for update in chunk])
         for chunk in _chunks(effects.costs, SESSIONS_PER_EVENT_MAX)
     ]
-    return _events(SESSION_COST_UPDATED, partition, commit, payloads, context)
+    return _events(SESSION_COST_UPDATED, payloads, context)
 
 
 def _cost(update: CostUpdate, tariffs: Mapping[int, TariffVersion]) -> SessionCost:
@@ -217,21 +217,19 @@ def _cost(update: CostUpdate, tariffs: Mapping[int, TariffVersion]) -> SessionCo
     )
 
 
-def telemetry_aggregated(
-    partition: int, commit: int, rows: Sequence[WindowEventRow], context: FlushContext
-) -> list[OutboxRow]:
+def telemetry_aggregated(partition: int, rows: Sequence[WindowEventRow], context: FlushContext) -> list[OutboxRow]:
     """telemetry.aggregated.v1, as many as the windows need."""
     payloads = [
         TelemetryAggregated(partition=partition, windows=[_window(row) for row in chunk])
         for chunk in _chunks(rows, WINDOWS_PER_EVENT_MAX)
     ]
-    return _events(TELEMETRY_AGGREGATED, partition, commit, payloads, context)
+    return _events(TELEMETRY_AGGREGATED, payloads, context)
 
 
-def telemetry_received(partition: int, commit: int, effects: Effects, context: FlushContext) -> list[OutboxRow]:
+def telemetry_received(partition: int, effects: Effects, context: FlushContext) -> list[OutboxRow]:
     """telemetry.received.v1, as many as the stations need."""
     payloads = [_received(partition, chunk) for chunk in _chunks(effects.by_station, STATIONS_PER_EVENT_MAX)]
-    return _events(TELEMETRY_RECEIVED, partition, commit, payloads, context)
+    return _events(TELEMETRY_RECEIVED, payloads, context)
 
 
 def _received(partition: int, stations: Sequence[StationReadings]) -> TelemetryReceived:
@@ -250,13 +248,13 @@ def _received(partition: int, stations: Sequence[StationReadings]) -> TelemetryR
     )
 
 
-def station_status_changed(partition: int, commit: int, effects: Effects, context: FlushContext) -> list[OutboxRow]:
+def station_status_changed(commit: int, effects: Effects, context: FlushContext) -> list[OutboxRow]:
     """station.status_changed.v1, as many as the connectors need."""
     payloads = [
         StationStatusChanged(changes=[_status_change(change, commit) for change in chunk])
         for chunk in _chunks(effects.status.changes, STATUSES_PER_EVENT_MAX)
     ]
-    return _events(STATION_STATUS_CHANGED, partition, commit, payloads, context)
+    return _events(STATION_STATUS_CHANGED, payloads, context)
 
 
 def _status_change(change: StatusChanged, commit: int) -> StatusChange:
@@ -271,13 +269,13 @@ def _status_change(change: StatusChanged, commit: int) -> StatusChange:
     )
 
 
-def bay_occupancy_changed(partition: int, commit: int, effects: Effects, context: FlushContext) -> list[OutboxRow]:
+def bay_occupancy_changed(commit: int, effects: Effects, context: FlushContext) -> list[OutboxRow]:
     """bay.occupancy_changed.v1, as many as the bays need."""
     payloads = [
         BayOccupancyChanged(changes=[_occupancy_change(change, commit) for change in chunk])
         for chunk in _chunks(effects.bays.changes, BAYS_PER_EVENT_MAX)
     ]
-    return _events(BAY_OCCUPANCY_CHANGED, partition, commit, payloads, context)
+    return _events(BAY_OCCUPANCY_CHANGED, payloads, context)
 
 
 def _occupancy_change(change: BayChanged, commit: int) -> OccupancyChange:
@@ -337,15 +335,17 @@ def _chunks(rows: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     return (rows[at : at + size] for at in range(0, len(rows), size))
 
 
-def _events(type_: str, partition: int, commit: int, payloads: Sequence[Any], context: FlushContext) -> list[OutboxRow]:
-    """The events of one flush, which are numbered."""
-    return [
-        _event(type_, f"{partition}/{commit}/{number}", payload, context) for number, payload in enumerate(payloads)
-    ]
+def _events(type_: str, payloads: Sequence[Any], context: FlushContext) -> list[OutboxRow]:
+    """The events of one flush. Their ids are made here, once: they are stored with the flush, which is committed once.
+    One of the flush's number would be that of another database's flush, whose events a broker may still hold."""
+    return [_published(uuid4(), type_, payload, context) for payload in payloads]
 
 
 def _event(type_: str, name: str, payload: Any, context: FlushContext) -> OutboxRow:
-    event_id = uuid5(_NAMESPACE, f"{type_}/{name}")
+    return _published(uuid5(_NAMESPACE, f"{type_}/{name}"), type_, payload, context)
+
+
+def _published(event_id: UUID, type_: str, payload: Any, context: FlushContext) -> OutboxRow:
     timestamp = format_rfc3339(context.now_ms)
     envelope = envelope_of(
         type_, event_id, payload, source=SOURCE, timestamp=timestamp, traceparent=context.traceparent

@@ -1,7 +1,7 @@
 """The events that say what became of a station."""
 
 from typing import Final
-from uuid import UUID, uuid5
+from uuid import uuid4
 
 from api.stations.registry.models import Station, to_udeg
 from api.stations.registry.store import Change
@@ -13,7 +13,6 @@ from schemas.events import StationBay, StationChanged, StationConnector, envelop
 from schemas.topics import STATION_CREATED, STATION_REMOVED, STATION_UPDATED
 
 SOURCE: Final = "stations"
-_NAMESPACE: Final = UUID("2b1f8f3c-6d63-4d8f-9a53-1c3c5b6f6f0d")
 _TYPES: Final = {"created": STATION_CREATED, "updated": STATION_UPDATED, "removed": STATION_REMOVED}
 
 
@@ -23,7 +22,7 @@ def station_changed(change: Change) -> OutboxEvent:
     if station is None:
         raise AssertionError("a change of nothing")
     event_type = _TYPES[change.kind]
-    event_id = uuid5(_NAMESPACE, f"{station.station_id}/{change.revision}")
+    event_id = uuid4()  # made once, with the change: of the id and the revision another database has an event, too
     envelope = envelope_of(
         event_type,
         event_id,
