@@ -102,7 +102,7 @@ def decode_body(frame: bytes) -> pa.RecordBatch:
             if frame.startswith(message, start):
                 return pa.ipc.read_record_batch(pa.py_buffer(frame)[start + len(message) :], schema)
         return pa.ipc.open_stream(pa.py_buffer(frame)[start:]).read_next_batch()
-    except (pa.ArrowException, OSError, StopIteration) as error:
+    except (pa.ArrowException, OSError, EOFError, StopIteration) as error:
         raise FrameError(f"frame body unreadable: {error}") from error
 
 

@@ -1,10 +1,11 @@
 """Laws of decoding a flush at once: what is sound becomes the columns it would be alone, what is not costs itself."""
 
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.frame import FrameError, FrameHeader, FrameKind, encode_frame
+from schemas.frame import FrameError, FrameHeader, FrameKind, decode_body, encode_frame
 from schemas.packed import ROWS_MAX
 from schemas.reading import PLAIN_READING_SCHEMA, READING_SCHEMA, REFUSED_SCHEMA
 from streams.engine.batch import Frame, accept
@@ -76,6 +77,20 @@ def test_a_flush_is_decoded_as_its_frames_are_alone(
     together, alone = read_frames(frames, PARTITION), one_by_one(frames)
     assert [isinstance(frame, FrameError) for frame in together] == [isinstance(frame, FrameError) for frame in alone]
     assert contents(together) == contents(alone)
+
+
+@pytest.mark.parametrize("schema", [PLAIN_READING_SCHEMA, READING_SCHEMA, REFUSED_SCHEMA])
+@pytest.mark.parametrize("end", [b"", b"\xff\xff\xff\xff\0\0\0\0"])
+def test_a_body_that_ends_behind_its_schema_is_an_error(schema: pa.Schema, end: bytes) -> None:
+    kind = FrameKind.REFUSED if schema is REFUSED_SCHEMA else FrameKind.READINGS
+    header = FrameHeader(kind, PARTITION, "s", 0, 1, 1, SOUND_MS)
+    body = schema.serialize().to_pybytes()
+    whole = encode_frame(header, many(pa.RecordBatch.from_pylist([PLAIN], READING_SCHEMA)))
+    frame = whole[: whole.index(READING_SCHEMA.serialize().to_pybytes())] + body + end
+    with pytest.raises(FrameError):
+        decode_body(frame)
+    (found,) = read_frames([(header, frame)], PARTITION)
+    assert isinstance(found, FrameError)
 
 
 def test_frames_of_another_partition_are_errors() -> None:
