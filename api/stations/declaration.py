@@ -61,7 +61,7 @@ SERVICE: Final = Service(
         Consumes(
             TELEMETRY_RECEIVED,
             Event[TelemetryReceived],
-            handle_batch=lambda stations: stations.status.hear,
+            handle_batch=lambda stations: stations.status.receive,
             key=lambda event: event.metadata.event_id,  # sums: in any order
         ),
         *(

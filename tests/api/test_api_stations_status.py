@@ -151,12 +151,12 @@ async def test_what_was_stored_of_a_station_is_counted_once_in_any_order(
     ]
 
     def received(number: int) -> Message:
-        heard = [
+        counts = [
             StationReceived(station_id=station, readings=readings, newest_ts=format_rfc3339(at(minute)))
             for of, station, readings, minute in sent
             if of == number
         ]
-        payload = TelemetryReceived(partition=0, readings=0, newest_ts=format_rfc3339(NOW), stations=heard)
+        payload = TelemetryReceived(partition=0, readings=0, newest_ts=format_rfc3339(NOW), stations=counts)
         return event(TELEMETRY_RECEIVED, f"received {number}", payload)
 
     await stations.ask("GET", "/STRAY/status", 404)
@@ -164,12 +164,12 @@ async def test_what_was_stored_of_a_station_is_counted_once_in_any_order(
     dice.shuffle(deliveries)
     await asyncio.gather(*(bus.publish(received(number)) for number in deliveries))
     for name in ("A", "STRAY", "C"):
-        heard = (await stations.ask("GET", f"/{name}/status", 200))["heard"]
+        shown = (await stations.ask("GET", f"/{name}/status", 200))["received"]
         of_it = [(readings, minute) for _, station, readings, minute in sent if station == name]
-        assert heard["readings"] == sum(readings for readings, _ in of_it)
-        assert datetime.fromisoformat(heard["newest_ts"]) == at(max(minute for _, minute in of_it))
+        assert shown["readings"] == sum(readings for readings, _ in of_it)
+        assert datetime.fromisoformat(shown["newest_ts"]) == at(max(minute for _, minute in of_it))
     await stations.ask("PUT", "/SILENT", 201, {})
-    assert (await stations.ask("GET", "/SILENT/status", 200))["heard"] is None
+    assert (await stations.ask("GET", "/SILENT/status", 200))["received"] is None
 
 
 async def test_changes_of_status_touch_no_index(stations: StationsApp, bus: InProcessBus) -> None:

@@ -64,7 +64,7 @@ async def test_everything_by_url(
         assert again is not None
         assert again.pid != worker.pid
         await eventually(
-            lambda: platform.get(f"/api/v1/stations/{station}/status")["heard"]["readings"] == 60, within_s=60
+            lambda: platform.get(f"/api/v1/stations/{station}/status")["received"]["readings"] == 60, within_s=60
         )
         children = psutil.Process(platform.process.pid).children(recursive=True)
         assert platform.post(readings(station, 10, start_ms + 60_000, first_seq=61)).status_code == 202

@@ -60,7 +60,7 @@ def test_tokens_are_kept_for_their_owner_alone(data_dir: Path) -> None:
         assert platform.post([], token="vsd_" + "x" * 43).status_code == 401
 
 
-async def test_a_bays_sensor_is_heard_through_and_a_late_event_of_it_counts(data_dir: Path) -> None:
+async def test_a_bays_event_reaches_reservations_and_a_late_one_of_it_counts(data_dir: Path) -> None:
     """From the post of an event to who stands there, with the stream and the bus between."""
     with up(data_dir, "--no-simulator") as platform:
         now_ms = int(time.time() * 1_000)

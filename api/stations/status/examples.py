@@ -6,7 +6,7 @@ STATUS: Final[dict[str, Any]] = {
     "station_id": "DE-VS-0001",
     "at": "2026-03-29T09:00:00Z",
     "registered": True,
-    "heard": {"readings": 8_640, "newest_ts": "2026-03-29T08:59:52Z", "counted_at": "2026-03-29T08:59:52.3Z"},
+    "received": {"readings": 8_640, "newest_ts": "2026-03-29T08:59:52Z", "counted_at": "2026-03-29T08:59:52.3Z"},
     "connectors": [
         {
             "connector_id": 1,

@@ -37,7 +37,7 @@ class ConnectorStatus(StationsModel):
     why: list[RecentChange] = Field(description="the last changes, newest first")
 
 
-class Heard(StationsModel):
+class Received(StationsModel):
     """What a station sent, by the events of the commits that stored it."""
 
     readings: int = Field(description="stored while `telemetry.received_events` was on")
@@ -51,5 +51,5 @@ class StationStatus(StationsModel):
     station_id: str
     at: datetime
     registered: bool
-    heard: Heard | None = Field(description="null: nothing was stored while `telemetry.received_events` was on")
+    received: Received | None = Field(description="null: nothing was stored while `telemetry.received_events` was on")
     connectors: list[ConnectorStatus] = Field(description="those registered, and those that spoke")

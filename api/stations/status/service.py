@@ -7,13 +7,13 @@ from typing import Any, Final
 import msgspec
 
 from api.stations.status.codes import AVAILABLE, BUSY, CODES, LABELS, SILENT, UNKNOWN
-from api.stations.status.models import ConnectorStatus, Heard, RecentChange, StationStatus
+from api.stations.status.models import ConnectorStatus, Received, RecentChange, StationStatus
 from api.stations.status.store import (
-    HeardOf,
+    ReceivedOf,
     Reservation,
     Seen,
     StatusStore,
-    add_heard,
+    add_received,
     put_reservations,
     put_statuses,
 )
@@ -51,10 +51,10 @@ class StatusService:
         """reservation.created.v1 and its like: of one reservation the highest revision counts."""
         await put_reservations(connection, [_reservation(one.event.payload) for one in events])
 
-    async def hear(self, connection: Transaction, events: Sequence[Delivered[Event[TelemetryReceived]]]) -> None:
+    async def receive(self, connection: Transaction, events: Sequence[Delivered[Event[TelemetryReceived]]]) -> None:
         """telemetry.received.v1: readings of each station add up, whatever the order of events."""
-        heard = [
-            HeardOf(
+        received = [
+            ReceivedOf(
                 station.station_id,
                 moment_of(station.newest_ts),
                 station.readings,
@@ -63,8 +63,8 @@ class StatusService:
             for one in events
             for station in one.event.payload.stations
         ]
-        if heard:
-            await add_heard(connection, heard)
+        if received:
+            await add_received(connection, received)
 
     async def forget(self) -> None:
         """Delete reservations that are long over."""
@@ -75,8 +75,8 @@ class StatusService:
         now = self._now()
         rows = await self._store.connectors(station_id, now)
         registered = await self._store.is_registered(station_id)
-        heard = await self._store.heard(station_id)
-        if not (rows or registered or heard):
+        received = await self._store.received(station_id)
+        if not (rows or registered or received):
             raise NotFound(f"no station {station_id}: nobody registered it, and nothing is known of it")
         busy = [row for row in rows if row["status"] in BUSY and row["evse_id"] is not None]
         at = {row["evse_id"]: row["connector_id"] for row in busy}
@@ -84,7 +84,7 @@ class StatusService:
             station_id=station_id,
             at=now,
             registered=registered,
-            heard=Heard(**heard) if heard is not None else None,
+            received=Received(**received) if received is not None else None,
             connectors=[_connector(row, at) for row in rows],
         )
 

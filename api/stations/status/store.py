@@ -62,15 +62,15 @@ ON CONFLICT (station_id, connector_id) DO UPDATE SET reserved_until = excluded.r
 WHERE c.reserved_until IS NULL OR c.reserved_until < excluded.reserved_until
 """
 _FORGET: Final = "DELETE FROM stations.reservation WHERE ends_at < $1"
-_ADD_HEARD: Final = """
-INSERT INTO stations.heard AS h (station_id, newest_ts, readings, counted_at)
+_ADD_RECEIVED: Final = """
+INSERT INTO stations.received AS r (station_id, newest_ts, readings, counted_at)
 SELECT s, max(t), sum(n), max(c)
-FROM unnest($1::text[], $2::timestamptz[], $3::bigint[], $4::timestamptz[]) AS heard (s, t, n, c)
+FROM unnest($1::text[], $2::timestamptz[], $3::bigint[], $4::timestamptz[]) AS given (s, t, n, c)
 GROUP BY s ORDER BY s
 ON CONFLICT (station_id) DO UPDATE SET
-    newest_ts = greatest(h.newest_ts, excluded.newest_ts),
-    readings = h.readings + excluded.readings,
-    counted_at = greatest(h.counted_at, excluded.counted_at)
+    newest_ts = greatest(r.newest_ts, excluded.newest_ts),
+    readings = r.readings + excluded.readings,
+    counted_at = greatest(r.counted_at, excluded.counted_at)
 """
 # Connectors that are registered or have spoken, with the reservation that they are kept for now.
 _STATION: Final = """
@@ -103,7 +103,7 @@ class Reservation(NamedTuple):
     open: bool
 
 
-class HeardOf(NamedTuple):
+class ReceivedOf(NamedTuple):
     """What one event says of one station."""
 
     station_id: str
@@ -138,9 +138,9 @@ class StatusStore:
         query = "SELECT EXISTS (SELECT FROM stations.station WHERE station_id = $1)"
         return bool(await self._database.fetchval(query, station_id))
 
-    async def heard(self, station_id: str) -> asyncpg.Record | None:
+    async def received(self, station_id: str) -> asyncpg.Record | None:
         """What it sent; None where no event told of it."""
-        query = "SELECT readings, newest_ts, counted_at FROM stations.heard WHERE station_id = $1"
+        query = "SELECT readings, newest_ts, counted_at FROM stations.received WHERE station_id = $1"
         return await self._database.fetchrow(query, station_id)
 
     async def forget_reservations(self, before: datetime) -> None:
@@ -174,9 +174,9 @@ async def put_statuses(connection: Transaction, newest: Sequence[Seen], changes:
     await connection.execute(_ADD_RECENT, *keys, documents, RECENT_MAX)
 
 
-async def add_heard(connection: Transaction, heard: Sequence[HeardOf]) -> None:
+async def add_received(connection: Transaction, received: Sequence[ReceivedOf]) -> None:
     """Add readings that no earlier call was told of."""
-    await connection.execute(_ADD_HEARD, *_columns(heard))
+    await connection.execute(_ADD_RECEIVED, *_columns(received))
 
 
 async def put_reservations(connection: Transaction, reservations: Sequence[Reservation]) -> None:

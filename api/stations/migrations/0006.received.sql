@@ -1,5 +1,5 @@
 -- What each station sent, by telemetry.received.v1, where that is published.
-CREATE TABLE stations.heard (
+CREATE TABLE stations.received (
     station_id text COLLATE "C" PRIMARY KEY,
     newest_ts  timestamptz NOT NULL,
     readings   bigint NOT NULL,       -- stored since the events are published
