@@ -98,10 +98,14 @@ class WorkerSettings(Retention):
     @property
     def window_retention_days(self) -> dict[str, int]:
         """By width, of those that end: a coarser one is kept at least as long as a finer one, a day as raw readings."""
-        fields = (name for name in type(self).model_fields if name.startswith("window_"))  # the finest first
-        days: dict[str, int] = {name.split("_")[1]: getattr(self, name) for name in fields}
+        days = (  # the finest first
+            ("1m", self.window_1m_retention_days),
+            ("15m", self.window_15m_retention_days),
+            ("1h", self.window_1h_retention_days),
+            ("1d", self.window_1d_retention_days),
+        )
         ending: dict[str, int] = {}
-        for width, after in days.items():
+        for width, after in days:
             if not after:
                 break
             ending[width] = max([after, *ending.values()])

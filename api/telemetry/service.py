@@ -44,7 +44,7 @@ from schemas.reading import MAIN_METER, SILENT, STATUS_INTERVAL_LABELS, Status
 
 LIVE_TOPIC: Final = "telemetry"  # key "STATION/connector"
 LEDGER_TOPIC: Final = "ledger"
-_MAIN_METER: Final = f"/{MAIN_METER}"  # how the live view's keys of it end
+_MAIN_METER_ENDING: Final = f"/{MAIN_METER}"  # how the live view's keys of it end
 _DEFAULT_SPAN: Final = timedelta(hours=1)
 _DEFAULT_STATUS_SPAN: Final = timedelta(days=7)
 # A page reads all intervals of the time: a connector's ~100 a day of 10 connectors are 92,000, 0.3 s.
@@ -240,7 +240,7 @@ class TelemetryService:
         for key, document in documents.items():
             newest = _live_documents.decode(document)
             by_status[newest.status or "Unknown"] += 1
-            if not key.endswith(_MAIN_METER):  # it measures the others once more
+            if not key.endswith(_MAIN_METER_ENDING):  # it measures the others once more
                 power_mw += round((newest.power_w or 0.0) * 1000)
         live_stations = {station_of(key) for key in documents}
         return FleetSnapshot(

@@ -16,7 +16,6 @@ from schemas.reading import STATION_ID_CHARS_MAX
 
 _INT64_MAX: Final = 2**63 - 1
 
-_ONE_SNAPSHOT: Final = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
 _CONNECTORS: Final = """
 SELECT station_id, connector_key, connector_id FROM telemetry.connector
@@ -195,8 +194,7 @@ class TelemetryStore:
 
     async def ledger(self) -> tuple[list[asyncpg.Record], list[asyncpg.Record]]:
         """The ledger's rows and the sources' rows, from one snapshot."""
-        async with self._database.transaction() as connection:
-            await connection.execute(_ONE_SNAPSHOT)
+        async with self._database.snapshot() as connection:
             rows = await connection.fetch(_LEDGER)
             return rows, await connection.fetch(_SOURCES)
 

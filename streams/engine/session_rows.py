@@ -147,7 +147,7 @@ def changed_rows(columns: Columns, found: Mapping[int, StoredSession], texts: Ma
 
 
 def withdrawn_columns(lost: Sequence[StoredSession]) -> Columns:
-    """Of sessions whose readings are others': they have nothing."""
+    """Of sessions whose readings now belong to other sessions: all their sums are 0."""
     rows = len(lost)
     columns: Columns = {name: np.zeros(rows, np.int64) for name in SESSION_COLUMNS}
     for name in ("register_first_mwh", "register_last_mwh", "register_before_mwh", "register_before_ms", "series_mwh",

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Final
 
 from streams.effects import BayEffects
-from streams.storage.connections import Connection
+from streams.storage.connections import DELETED_ROWS_MAX, Connection
 
 _GIVEN: Final = """
 FROM (SELECT key, bay, 'epoch'::timestamptz + ms * interval '1 millisecond' AS since, occupied
@@ -28,7 +28,6 @@ DELETE FROM telemetry.bay_interval WHERE ctid = ANY(ARRAY(
     ) LIMIT %(rows_max)s
 ))
 """
-_DROPPED_ROWS_MAX: Final = 50_000  # at once, ~0.5 s of one connection; the rest an hour later
 
 
 def write_bays(connection: Connection, bays: BayEffects, commit: int) -> None:
@@ -43,4 +42,4 @@ def write_bays(connection: Connection, bays: BayEffects, commit: int) -> None:
 
 def drop_bays_before(connection: Connection, before: datetime) -> None:
     """Drop intervals that ended before the moment, some of them if they are many."""
-    connection.execute(_DROP, {"before": before, "rows_max": _DROPPED_ROWS_MAX})
+    connection.execute(_DROP, {"before": before, "rows_max": DELETED_ROWS_MAX})

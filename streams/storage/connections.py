@@ -16,6 +16,7 @@ from streams.storage.schema import WRITER_ROLE
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
+DELETED_ROWS_MAX: Final = 50_000  # by retention at once, ~0.5 s of one connection; the rest an hour later
 _LEASE_S_MAX: Final = 60.0  # every lease is one transaction; the longest, a full batch, takes a few seconds
 # A worker that is gone locks its rows until the server notices: within 25 s when its host vanished (10 s + 3 * 5 s),
 # within 30 s when it hangs between two statements. Where it hangs within one, its successor ends it (Store.acquire).

@@ -1,6 +1,7 @@
 """From committed rows to the events about them. Pure.
 
-Event ids are computed from the content, so that an event has the same id however often it is published.
+Ids of events about a session are computed from the content, so that it has the same however often it is published;
+those of events about a flush are made once, with it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

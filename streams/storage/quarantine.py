@@ -1,11 +1,8 @@
 """Retention of refused items."""
 
 from datetime import datetime
-from typing import Final
 
-from streams.storage.connections import Connection
-
-_DELETED_ROWS_MAX: Final = 50_000  # at once, ~0.5 s of one connection; the rest an hour later
+from streams.storage.connections import DELETED_ROWS_MAX, Connection
 
 
 def drop_quarantined_before(connection: Connection, before: datetime, keep_reasons: list[str]) -> None:
@@ -13,5 +10,5 @@ def drop_quarantined_before(connection: Connection, before: datetime, keep_reaso
     connection.execute(
         "DELETE FROM telemetry.quarantine WHERE id = ANY(ARRAY(SELECT id FROM telemetry.quarantine "
         "WHERE received_at < %s AND reason <> ALL(%s) ORDER BY received_at LIMIT %s))",
-        (before, keep_reasons, _DELETED_ROWS_MAX),
+        (before, keep_reasons, DELETED_ROWS_MAX),
     )

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 
 from streams.effects import STATUS_COLUMNS, StatusEffects
-from streams.storage.connections import Connection
+from streams.storage.connections import DELETED_ROWS_MAX, Connection
 from streams.storage.tables import StoredColumn, StoredTable, field_of
 
 STATUS_INTERVAL: Final = StoredTable(
@@ -62,7 +62,6 @@ DELETE FROM telemetry.status_interval WHERE ctid = ANY(ARRAY(
 ))
 """
 _DROP_SILENCES: Final = "DELETE FROM telemetry.silence WHERE until < %s"
-_DROPPED_ROWS_MAX: Final = 50_000  # at once, ~0.5 s of one connection; the rest an hour later
 
 
 def write_silences(connection: Connection, status: StatusEffects, commit: int) -> None:
@@ -80,5 +79,5 @@ def revisions(status: StatusEffects, commit: int) -> dict[str, np.ndarray[tuple[
 
 def drop_statuses_before(connection: Connection, before: datetime) -> None:
     """Drop intervals and silences that ended before the moment, some of them if they are many."""
-    connection.execute(_DROP, {"before": before, "rows_max": _DROPPED_ROWS_MAX})
+    connection.execute(_DROP, {"before": before, "rows_max": DELETED_ROWS_MAX})
     connection.execute(_DROP_SILENCES, (before,))
