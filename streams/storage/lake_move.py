@@ -25,6 +25,7 @@ from kit.clock import from_ms, to_ms
 from kit.errors import KitError, Unavailable
 from kit.lake.folder import TEMPORARY, LakeFolder
 from kit.lake.parquet import ROWS_PER_GROUP, read_parts, writing
+from kit.masking import mask_secrets
 from kit.observability.logs import get_logger
 from schemas.session import EndReason
 from streams.storage.connections import Connection, Connections
@@ -285,9 +286,10 @@ class LakeMover:
                     moved += self._move_windows(connection, now - timedelta(days=window_days), last_end)
                 if retention_days:
                     self._expire(connection, now - timedelta(days=retention_days))
-            except KitError as error:
+            except (KitError, psycopg.Error) as error:
                 if not self._stopping.is_set():
-                    connection.execute(_REPORT, {"fault": str(error)})
+                    with suppress(psycopg.Error):  # of a connection that is lost
+                        connection.execute(_REPORT, {"fault": mask_secrets(str(error).strip())})
                 raise
             connection.execute(_REPORT, {"fault": None})
             return moved
@@ -311,11 +313,16 @@ class LakeMover:
         old = [week for week in _weeks_of(connection, "window_1m") if from_ms((week + 1) * WEEK_MS) <= before]
         done = {week for (week,) in connection.execute("SELECT week FROM telemetry.lake_week")}
         bare = {week for week in old if from_ms((week + 1) * WEEK_MS) <= last_end} - done
-        if bare := bare - _weeks_of(connection, "reading"):
-            self._raise_border(connection, from_ms((max(bare) + 1) * WEEK_MS))
-            bare -= _weeks_of(connection, "reading")  # one may have come until then
+        bare -= _weeks_of(connection, "reading")
         due = sorted(week for week in old if week in done or week in bare)
         since_ms = _minutes_since_ms(connection)
+        if not due or (due[-1] + 1) * WEEK_MS <= since_ms:
+            return []  # what stays of weeks that were moved is looked at when another one is due
+        if bare:
+            # The cuts are of all weeks: one that was moved may be newer.
+            self._raise_border(connection, from_ms((max(bare | done) + 1) * WEEK_MS))
+            bare -= _weeks_of(connection, "reading")  # one may have come until then
+            due = [week for week in due if week in done or week in bare]
         runs = _moved_at_once(connection, _WINDOW_COUNTS, due, lambda week: (week + 1) * WEEK_MS <= since_ms)
         return [self._move_windows_of(connection, weeks) for weeks in runs]
 
@@ -328,7 +335,6 @@ class LakeMover:
             "WHERE r.bucket >= %s AND r.bucket < %s AND r.bucket < k.until"
         )
         with connection.transaction():
-            connection.execute("SELECT telemetry.lock_windows()")
             found = connection.execute(sums.encode(), bounds).fetchone() or ()
             written = map(sum, zip(*(file.sums for file in files), strict=True))
             if files and [int(value) for value in found] != list(written):

@@ -5,11 +5,10 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from kit.clock import from_ms, to_ms
-from streams.storage.connections import Connection
+from streams.storage.connections import DELETED_ROWS_MAX, Connection
 from streams.storage.tables import COARSE, WEEK_MS, WINDOW, kept_of, select_coarse
 
 MINUTE: Final = "1m"
-_DELETED_ROWS_MAX: Final = 50_000  # at once, ~0.5 s of one connection; the rest an hour later
 _NOTE: Final = """
 UPDATE telemetry.window_retained SET since_ms = greatest(since_ms, %s) WHERE width = %s
 """
@@ -39,14 +38,15 @@ def drop_windows_before(connection: Connection, now: datetime, days: Mapping[str
             day = (now - timedelta(days=days[width])).replace(hour=0, minute=0, second=0, microsecond=0)
             with connection.transaction():
                 connection.execute(_NOTE, (to_ms(day), width))
-                connection.execute(_DELETE.format(kept=kept_of(name)).encode(), (day, _DELETED_ROWS_MAX))
+                connection.execute(_DELETE.format(kept=kept_of(name)).encode(), (day, DELETED_ROWS_MAX))
     return dropped
 
 
 def drop_week(connection: Connection, week: int, moved: int | None = None) -> None:
     """Drop the windows of a minute of this week, and keep what they come to in the coarse ones.
 
-    `moved`: only those that telemetry.lake_cut lets go, which are so many."""
+    `moved`: only those that telemetry.lake_cut lets go, which are so many. They are behind the border and change no
+    more, so that writers wait for their drop alone; else for all of this."""
     start, end = from_ms(week * WEEK_MS), from_ms((week + 1) * WEEK_MS)
     bounds = f"bucket >= '{start.isoformat()}' AND bucket < '{end.isoformat()}'"
     chosen, deleted = f"WHERE {bounds}", f"WHERE {bounds}"
@@ -57,7 +57,11 @@ def drop_week(connection: Connection, week: int, moved: int | None = None) -> No
             "AND bucket < k.until"
         )
     with connection.transaction():
-        connection.execute("SELECT telemetry.lock_windows()")
+        connection.execute(_NOTE, (to_ms(end), MINUTE))
+        if moved == 0:
+            return
+        if moved is None:
+            connection.execute("SELECT telemetry.lock_windows()")
         for name, width in COARSE.items():
             # A week that was dropped before has rows again where some were left, or a late reading fell into it.
             kept = kept_of(name)
@@ -71,4 +75,3 @@ def drop_week(connection: Connection, week: int, moved: int | None = None) -> No
             connection.execute("SELECT telemetry.drop_windows(%s)", (week,))
         else:
             connection.execute("SELECT telemetry.drop_moved('window_1m', 'bucket', %s, %s)", (week, moved))
-        connection.execute(_NOTE, (to_ms(end), MINUTE))

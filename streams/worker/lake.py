@@ -14,7 +14,7 @@ from streams.settings import WorkerSettings
 from streams.storage.connections import Connections
 from streams.storage.lake_move import LakeMover
 
-MOVE_EVERY_S: Final = 3_600.0  # one query while no week is due
+MOVE_EVERY_S: Final = 3_600.0  # a few queries of small tables while no week is due
 RETRY_AFTER_S: Final = 60.0  # after a failure
 
 _log = get_logger(__name__)

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from kit.clock import from_ms
-from kit.errors import Unavailable
+from kit.errors import Contended, Unavailable
 from kit.lake.folder import TEMPORARY, LakeUnavailable
 from schemas.reading import Status
 from streams.effects import StepParams
@@ -37,6 +37,7 @@ from tests.streams.lake_fleet import (
     DAY_MS,
     NOW,
     START_MS,
+    WEEK,
     all_windows,
     charging_days,
     everything,
@@ -186,6 +187,37 @@ def test_a_lake_that_is_away_is_reported_and_nothing_is_lost(fed: Store, telemet
     assert everything(telemetry_url, place) == before
 
 
+def test_what_the_database_refuses_is_reported_without_secrets_and_nothing_is_lost(
+    fed: Store, telemetry_url: str, tmp_path: Path
+) -> None:
+    before = everything(telemetry_url, tmp_path)
+    with psycopg.connect(telemetry_url) as connection:
+        connection.execute('ALTER TABLE telemetry.lake_file ADD CONSTRAINT "postgres://a:hunter2@b/c" CHECK (rows < 0)')
+    with pytest.raises(psycopg.errors.CheckViolation):
+        move(telemetry_url, tmp_path)
+    reported = fault(telemetry_url) or ""
+    assert "violates check constraint" in reported
+    assert "hunter2" not in reported
+    assert everything(telemetry_url, tmp_path) == before
+
+
+def test_a_row_that_came_behind_the_border_in_spite_of_it_is_noticed_and_reported(
+    fed: Store, telemetry_url: str, tmp_path: Path
+) -> None:
+    def write(step: MoveStep, _: object) -> None:
+        if step is MoveStep.FILE_PLACED:
+            with psycopg.connect(telemetry_url) as connection:
+                connection.execute(
+                    "INSERT INTO telemetry.reading (connector_key, ts, status, payload_hash) "
+                    "SELECT min(connector_key), min(ts), 3, 7 FROM telemetry.reading"
+                )
+
+    with pytest.raises(Contended):
+        move(telemetry_url, tmp_path, write)
+    assert "rows to be moved, the files have" in (fault(telemetry_url) or "")
+    assert noted(telemetry_url) == set()
+
+
 def test_a_file_that_is_not_what_was_written_is_never_noted(fed: Store, telemetry_url: str, tmp_path: Path) -> None:
     before = everything(telemetry_url, tmp_path)
 
@@ -234,7 +266,10 @@ def test_a_writer_that_came_first_is_waited_for_and_goes_on(
     if table == "window_1m":
         move(telemetry_url, tmp_path)
         window_days = 10
-    waits = "SELECT 1 FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = %s)"
+    waits = (
+        "SELECT a.query FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid) "
+        "WHERE NOT l.granted AND l.database = (SELECT oid FROM pg_database WHERE datname = %s)"
+    )
     name = telemetry_url.rpartition("/")[2]
     first = "SELECT min(tableoid::regclass::text) FROM telemetry."
     with (
@@ -248,11 +283,59 @@ def test_a_writer_that_came_first_is_waited_for_and_goes_on(
         # As a commit's statement does: the table, and then the week's that its rows are in.
         writer.execute(f"LOCK TABLE ONLY telemetry.{table} IN ROW EXCLUSIVE MODE".encode())
         moving = executor.submit(move, telemetry_url, tmp_path, window_days=window_days)
-        while not watcher.execute(waits, (name,)).fetchone():
+        while not (waiting := watcher.execute(waits, (name,)).fetchone()):
             assert not moving.done()
+        assert f"drop_moved('{table}'" in waiting[0]  # not before: all that takes long is done without the lock
         writer.execute(f"LOCK TABLE ONLY {row[0]} IN ROW EXCLUSIVE MODE".encode())
         writer.commit()
         assert moving.result(60)
+
+
+@pytest.mark.parametrize(("table", "moment"), [("reading", "ts"), ("window_1m", "bucket")])
+def test_a_week_that_has_other_rows_than_the_files_is_refused_without_a_lock(
+    table: str, moment: str, fed: Store, telemetry_url: str, tmp_path: Path
+) -> None:
+    move(telemetry_url, tmp_path)
+    with psycopg.connect(telemetry_url) as writer, psycopg.connect(telemetry_url) as mover:
+        writer.execute(f"LOCK TABLE ONLY telemetry.{table} IN ROW EXCLUSIVE MODE".encode())
+        mover.execute("SET LOCAL lock_timeout = 1")
+        with pytest.raises(psycopg.errors.SerializationFailure, match="rows to be moved, the files have -1"):
+            mover.execute("SELECT telemetry.drop_moved(%s, %s, %s, -1)", (table, moment, WEEK))
+
+
+def test_minutes_of_weeks_that_were_moved_go_with_those_of_an_older_week_without_readings(
+    fed: Store, telemetry_url: str, tmp_path: Path
+) -> None:
+    before = all_windows(telemetry_url, tmp_path), coarse(telemetry_url)
+    with psycopg.connect(telemetry_url) as connection:
+        connection.execute("SELECT telemetry.drop_readings(%s)", (from_ms(START_MS + WEEK_MS),))
+    kinds = {week.kind: week.end for week in move(telemetry_url, tmp_path, window_days=10)}
+    assert kinds == dict.fromkeys(("reading", "window_1m"), from_ms(START_MS + 2 * WEEK_MS))
+    assert (all_windows(telemetry_url, tmp_path), coarse(telemetry_url)) == before
+    with psycopg.connect(telemetry_url) as connection:
+        moved_last = connection.execute("SELECT max(last_ts) FROM telemetry.lake_file WHERE kind = 'window_1m'")
+        last = moved_last.fetchone()
+    assert last is not None
+    assert last[0] >= from_ms(START_MS + WEEK_MS)
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_minutes_that_stay_are_not_counted_again_while_no_week_is_due(
+    bare: bool, fed: Store, telemetry_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if bare:
+        with psycopg.connect(telemetry_url) as connection:
+            connection.execute("SELECT telemetry.drop_readings(%s)", (from_ms(START_MS + WEEK_MS),))
+    assert move(telemetry_url, tmp_path, window_days=10)
+    with psycopg.connect(telemetry_url) as connection:
+        left = connection.execute(
+            "SELECT count(*) FROM telemetry.window_1m WHERE bucket < %s", (from_ms(START_MS + 2 * WEEK_MS),)
+        )
+        assert left.fetchone() != (0,)
+    steps: list[MoveStep] = []
+    monkeypatch.setattr("streams.storage.lake_move._counted", lambda *_, **__: pytest.fail("counted again"))
+    assert move(telemetry_url, tmp_path, lambda step, _: steps.append(step), window_days=10) == []
+    assert steps == []
 
 
 def test_minutes_move_too_of_weeks_whose_readings_were_dropped_before(

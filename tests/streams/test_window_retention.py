@@ -7,9 +7,10 @@ import pytest
 
 from streams.settings import WorkerSettings
 from streams.storage.store import Store
-from streams.storage.tables import COARSE, WINDOW, kept_of
+from streams.storage.tables import COARSE, WEEK_MS, WINDOW, kept_of
+from streams.storage.window_retention import drop_week
 from tests.streams.frames_and_effects import T0_MS
-from tests.streams.lake_fleet import DAY_MS, NOW, START_MS, feed, feed_fleet, fleet
+from tests.streams.lake_fleet import DAY_MS, NOW, START_MS, WEEK, feed, feed_fleet, fleet
 
 _COLUMNS = ", ".join(field.name for field in WINDOW.fields)
 
@@ -93,6 +94,17 @@ def test_late_readings_count_in_the_coarse_windows_of_a_week_whose_minutes_are_d
     assert readings == before[0] + len(late)
     store.drop_windows(NOW, {"1m": 10})
     assert counts(telemetry_url) == {(readings, in_sessions)}
+
+
+def test_a_week_of_which_nothing_goes_is_noted_and_not_stored_anew(store: Store, telemetry_url: str, seed: int) -> None:
+    feed_fleet(store, seed)
+    tables = "SELECT tableoid FROM telemetry.window_1m GROUP BY 1 ORDER BY 1"
+    with psycopg.connect(telemetry_url) as connection:
+        before = connection.execute(tables).fetchall()
+        drop_week(connection, WEEK, 0)
+        assert connection.execute(tables).fetchall() == before
+        since = connection.execute("SELECT since_ms FROM telemetry.window_retained WHERE width = '1m'").fetchone()
+        assert since == (START_MS + WEEK_MS,)
 
 
 def test_what_is_kept_of_dropped_minutes_is_found_by_time(telemetry_url: str) -> None:

@@ -100,7 +100,9 @@ BEGIN
 END $$;
 
 -- Drop the rows of a week that telemetry.lake_cut lets go, `expected` of them, and keep the others. `moment`: the column
--- by which they are of a week. Writers of all weeks wait: the parent is locked first, as in lock_windows.
+-- by which they are of a week. Behind the border these change no more (docs/adr/0022), so that they are counted before
+-- the lock; through the parent, because who drops a week locks that before the week's table, too. Writers of all weeks
+-- wait while what stays is copied: the parent is locked first, as in lock_windows.
 CREATE OR REPLACE FUNCTION telemetry.drop_moved(parent text, moment text, week int, expected bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -108,17 +110,19 @@ DECLARE
     kept bigint;
     moved bigint;
 BEGIN
+    EXECUTE format('SELECT count(*) FROM telemetry.%1$I AS r JOIN telemetry.lake_cut AS k USING (connector_key) '
+                   'WHERE r.%2$I >= %3$L AND r.%2$I < %4$L AND r.%2$I < k.until',
+                   parent, moment, telemetry.week_start(week), telemetry.week_start(week + 1)) INTO moved;
+    IF moved <> expected THEN
+        RAISE EXCEPTION 'week % has % rows to be moved, the files have %', week, moved, expected
+            USING ERRCODE = 'serialization_failure';
+    END IF;
     EXECUTE format('LOCK TABLE ONLY telemetry.%I IN EXCLUSIVE MODE', parent);
     EXECUTE format('CREATE TABLE telemetry.%I (LIKE telemetry.%I INCLUDING ALL) %s',
                    child || '_kept', parent, obj_description(format('telemetry.%I', parent)::regclass));
     EXECUTE format('INSERT INTO telemetry.%I SELECT r.* FROM telemetry.%I AS r LEFT JOIN telemetry.lake_cut AS k '
                    'USING (connector_key) WHERE k.until IS NULL OR r.%I >= k.until', child || '_kept', child, moment);
     GET DIAGNOSTICS kept = ROW_COUNT;
-    EXECUTE format('SELECT count(*) - $1 FROM telemetry.%I', child) INTO moved USING kept;
-    IF moved <> expected THEN
-        RAISE EXCEPTION 'week % has % rows to be moved, the files have %', week, moved, expected
-            USING ERRCODE = 'serialization_failure';
-    END IF;
     EXECUTE format('DROP TABLE telemetry.%I', child);
     IF kept = 0 THEN
         EXECUTE format('DROP TABLE telemetry.%I', child || '_kept');

@@ -45,27 +45,27 @@ BEGIN
                         newer_than => to_timestamp(week::bigint * 604800));
 END $$;
 
--- A chunk cannot be exchanged as a partition can: what is kept is put aside and stored again.
+-- A chunk cannot be exchanged as a partition can: what is kept is put aside and stored again. Counted before the lock,
+-- as in plain.sql.
 CREATE OR REPLACE FUNCTION telemetry.drop_moved(parent text, moment text, week int, expected bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, {extension_schema}, pg_temp AS $$
 DECLARE
     since timestamptz := to_timestamp(week::bigint * 604800);
     week_end timestamptz := to_timestamp((week::bigint + 1) * 604800);
-    kept bigint;
     moved bigint;
 BEGIN
+    EXECUTE format('SELECT count(*) FROM telemetry.%1$I AS r JOIN telemetry.lake_cut AS k USING (connector_key) '
+                   'WHERE r.%2$I >= %3$L AND r.%2$I < %4$L AND r.%2$I < k.until',
+                   parent, moment, since, week_end) INTO moved;
+    IF moved <> expected THEN
+        RAISE EXCEPTION 'week % has % rows to be moved, the files have %', week, moved, expected
+            USING ERRCODE = 'serialization_failure';
+    END IF;
     EXECUTE format('LOCK TABLE telemetry.%I IN EXCLUSIVE MODE', parent);
     EXECUTE format('CREATE TEMP TABLE kept_rows ON COMMIT DROP AS '
                    'SELECT r.* FROM telemetry.%1$I AS r LEFT JOIN telemetry.lake_cut AS k USING (connector_key) '
                    'WHERE r.%2$I >= %3$L AND r.%2$I < %4$L AND (k.until IS NULL OR r.%2$I >= k.until)',
                    parent, moment, since, week_end);
-    GET DIAGNOSTICS kept = ROW_COUNT;
-    EXECUTE format('SELECT count(*) - $1 FROM telemetry.%1$I AS r WHERE r.%2$I >= %3$L AND r.%2$I < %4$L',
-                   parent, moment, since, week_end) INTO moved USING kept;
-    IF moved <> expected THEN
-        RAISE EXCEPTION 'week % has % rows to be moved, the files have %', week, moved, expected
-            USING ERRCODE = 'serialization_failure';
-    END IF;
     PERFORM drop_chunks(format('telemetry.%I', parent)::regclass, older_than => week_end, newer_than => since);
     EXECUTE format('INSERT INTO telemetry.%I SELECT * FROM kept_rows', parent);
     DROP TABLE kept_rows;
