@@ -1,5 +1,5 @@
 -- What each station sent, by telemetry.received.v1, where that is published.
-CREATE TABLE stations.received (
+CREATE TABLE stations.heard (
     station_id text COLLATE "C" PRIMARY KEY,
     newest_ts  timestamptz NOT NULL,
     readings   bigint NOT NULL,       -- stored since the events are published

@@ -1,0 +1,1 @@
+ALTER TABLE stations.heard RENAME TO received;
