@@ -208,7 +208,8 @@ async def _roll_up(url: str, days: int, stations: int) -> list[Result]:
     database = await open_database(url, name="benchmarks", role=SERVICE.role, connections_max=2)
     owner = await open_database(url, name="benchmarks", connections_max=1)
     notes = NoteStore()
-    service = RollUpService(database, RollUpStore(), notes, Co2Store(), ManualClock(hour + 2 * HOUR))
+    clock = ManualClock(hour + 2 * HOUR)
+    service = RollUpService(database, RollUpStore(), notes, Co2Store(), clock, lambda: timedelta(days=2 * days))
     bits = bits_of((*BY_ENERGY, Facet.POWER, Facet.STATUS))
     names = [f"ST-{number}" for number in range(1, stations + 1)]
     try:
