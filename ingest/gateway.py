@@ -1,7 +1,7 @@
 """`POST /api/v1/telemetry`: admits the readings of a request and answers 202 once they are durable.
 
-A direct route (kit.web.direct), with a raw ASGI route inside FastAPI for what is not direct: at thousands of requests a
-second per core, a Request, a dependency graph and a Response object would cost more than the readings.
+A direct route (kit.web.serving.direct), with a raw ASGI route inside FastAPI for what is not direct: at thousands of
+requests a second per core, a Request, a dependency graph and a Response object would cost more than the readings.
 """
 
 import asyncio
@@ -40,9 +40,9 @@ from kit.errors import Overloaded
 from kit.observability.logs import correlation_id
 from kit.observability.tracing import current_traceparent
 from kit.spelling import did_you_mean
-from kit.web.direct import DirectHandler, DirectRequest
 from kit.web.problem import Problem, invalid
 from kit.web.route_rules import body_bytes_max
+from kit.web.serving.direct import DirectHandler, DirectRequest
 
 PATH: Final = "/api/v1/telemetry"
 # A larger body is inflated and decoded in a thread: 256 KiB of JSON are ~1,000 readings, ~1 ms. A compressed one may
@@ -148,7 +148,7 @@ class Gateway:
         await send({"type": "http.response.body", "body": answer})
 
     def take(self, request: DirectRequest) -> bool:
-        """Direct handler (kit.web.direct): the same for a request of which nothing has to be waited for. Raises
+        """Direct handler (kit.web.serving.direct): the same for a request of which nothing has to be waited for. Raises
         likewise. Declines bodies that are to be inflated or decoded in a thread."""
         try:
             form = _form_of(request.headers)

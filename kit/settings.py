@@ -23,6 +23,7 @@ from pydantic_settings import (
 
 from kit.errors import ConfigError
 from kit.masking import MASK, mask_url
+from kit.patterns import worded
 from kit.spelling import did_you_mean
 
 PREFIX: Final = "VOLTSTREAM_"
@@ -46,6 +47,12 @@ def with_scheme(*schemes: str) -> AfterValidator:
         return value
 
     return AfterValidator(check)
+
+
+_HOST: Final = r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])"
+_HOSTS: Final = worded(
+    rf"^(?:{_HOST}(?: *, *{_HOST})*)?$", "names of hosts without scheme and port, like volt.example, [::1]"
+)
 
 
 class Settings(BaseSettings):
@@ -77,6 +84,7 @@ class Settings(BaseSettings):
     hosts: str = Field(
         "",
         max_length=4_096,
+        pattern=_HOSTS,
         description="names by which clients may address the API, comma separated, without port; empty: any",
     )
     connections_max: int = Field(

@@ -1,12 +1,14 @@
 """Checks an API against its OpenAPI document with generated valid and invalid requests, and with what no text is."""
 
+import asyncio
 import json
 import random
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 import httpx
 import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance
@@ -107,3 +109,30 @@ def _answers(case: schemathesis.Case[Any], response: schemathesis.Response) -> N
         assert response.status_code == 400
         return
     case.validate_response(response, checks=[content_type_conformance, response_schema_conformance])
+
+
+async def takes_or_refuses(
+    client: httpx.AsyncClient,
+    method: str,
+    address: str,
+    good: Any,
+    *,
+    headers: Mapping[str, str] | None = None,
+    refusals: Collection[int] = (400, 422),
+    examples: int = 200,
+    look: Callable[[httpx.Response], None] = lambda _: None,
+) -> None:
+    """Whatever stands in whatever place of a good body, it is taken or refused. `look`: at each answer."""
+    loop = asyncio.get_running_loop()
+    sent_as = {"content-type": "application/json", **(headers or {})}
+
+    @settings(max_examples=examples, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+    @given(at=st.sampled_from(places_in(good)), value=ANYTHING)
+    def send(at: tuple[Any, ...], value: Any) -> None:
+        body = json.dumps(with_value(good, at, value)).encode()
+        sent = client.request(method, address, content=body, headers=sent_as)
+        answer = asyncio.run_coroutine_threadsafe(sent, loop).result()
+        assert answer.is_success or answer.status_code in refusals, answer.text
+        look(answer)
+
+    await asyncio.to_thread(send)

@@ -107,12 +107,12 @@ async def start(sessions: Provided, caller: Caller, new: SessionRequest, once: I
     themselves, and by station; a plug started at the station itself charges as ever.
     """
     driver_id = _driver_of(caller, new)
-    if not sessions.may_start(FlagSubject(station_id=new.station_id.upper(), role=caller.kind)):
-        raise Forbidden(
-            f"{caller.kind}s cannot start at {new.station_id} now: operators switched it off ({REMOTE_START})"
-        )
 
     async def work(connection: Transaction) -> StoredResponse:
+        if not sessions.may_start(FlagSubject(station_id=new.station_id, role=caller.kind)):
+            raise Forbidden(
+                f"{caller.kind}s cannot start at {new.station_id} now: operators switched it off ({REMOTE_START})"
+            )
         accepted = await sessions.requests.start(connection, new, driver_id, caller.name)
         body = accepted.model_dump_json().encode()
         return StoredResponse(202, body, location=f"{PATH}/{accepted.request_id}")

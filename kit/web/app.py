@@ -20,14 +20,14 @@ from kit.observability.logs import correlation_id, get_logger
 from kit.observability.tracing import context_from, start_span
 from kit.spelling import did_you_mean
 from kit.web import docs_pages
-from kit.web.connections import ConnectionMetrics
-from kit.web.direct import DirectRoutes
 from kit.web.health import HttpMetrics, ReadyCheck, health_router
 from kit.web.problem import ERRORS_SHOWN_MAX, INTERNAL, Problem, install_problems, invalid, problem_response
 from kit.web.request_body import RequestBody
 from kit.web.request_ids import CORRELATION_HEADER, CORRELATION_KEY, NO_STORE, correlation_id_of, end_span
 from kit.web.route_rules import RouteRules, check_rules, rules_of, selected_route
-from kit.web.server import RunningServer, serve
+from kit.web.serving.connections import ConnectionMetrics
+from kit.web.serving.direct import DirectRoutes
+from kit.web.serving.server import RunningServer, serve
 
 __all__ = ["CORRELATION_HEADER", "Problem", "ReadyCheck", "RunningServer", "make_app", "serve"]
 

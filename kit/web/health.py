@@ -19,6 +19,8 @@ from kit.web.route_rules import public
 ReadyCheck = Callable[[], Awaitable[object]]
 """Returns if its dependency works and raises if not. The text of a KitError is shown in /ready."""
 
+HEALTHZ, READY, METRICS = "/healthz", "/ready", "/metrics"
+HEALTH_PATHS: Final = frozenset(path.encode() for path in (HEALTHZ, READY, METRICS))
 # A probe runs every few seconds and gives up after a few: a later answer would be useless.
 _CHECK_S_MAX: Final = 2.0
 # From a request that only waits for the event loop to one that waits for a broker's confirm time-out of 10 s.
@@ -54,11 +56,11 @@ def health_router(registry: CollectorRegistry, checks: Mapping[str, ReadyCheck])
     """The routes /healthz, /ready and /metrics."""
     router = APIRouter(tags=["operations"], dependencies=[Depends(public)])
 
-    @router.get("/healthz", summary="The process is alive")
+    @router.get(HEALTHZ, summary="The process is alive")
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @router.get("/ready", summary="Everything this process needs works", responses={503: {"description": "Not ready"}})
+    @router.get(READY, summary="Everything this process needs works", responses={503: {"description": "Not ready"}})
     async def ready() -> dict[str, Any]:
         failed = await failures(checks)
         if failed:
@@ -67,7 +69,7 @@ def health_router(registry: CollectorRegistry, checks: Mapping[str, ReadyCheck])
         return {"status": "ready", "checks": dict.fromkeys(checks, "ok")}
 
     @router.get(
-        "/metrics",
+        METRICS,
         summary="Prometheus metrics",
         response_class=Response,
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},

@@ -6,6 +6,7 @@ a number is what was written and never the float nearest to it. No app mounts an
 """
 
 import json
+import math
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -82,14 +83,14 @@ def read_json(body: bytes, *, exact: bool) -> Any:
         document = reader.decode(text)
         if _ESCAPE in text:
             document = _with_checked_texts(document, refused)
+        path, what = next(_places(document, "body"), ("body", None)) if refused else ("body", None)
     except RecursionError:
         raise HTTPException(400, "the body is nested too deeply: nothing here has more than a dozen levels") from None
     except UnicodeDecodeError:
         raise HTTPException(400, "the body is not UTF-8") from None
     if refused:
-        path, what = next(_places(document, "body"), ("body", refused[0]))
-        where = f"{path}/{what.name}".rstrip("/")
-        raise HTTPException(422, f"{where}: {what.why}")
+        wrong = what or refused[0]
+        raise HTTPException(422, f"{path}/{wrong.name}".rstrip("/") + f": {wrong.why}")
     return document
 
 
@@ -105,8 +106,12 @@ def _reader(refused: list[_Refused], exact: bool) -> json.JSONDecoder:
             value = None
         return value if value is not None and stays_small(value) else refuse("", _LONG)
 
+    def fraction(text: str) -> object:
+        value = float(text) if len(text) <= _CHARS_MAX else math.inf
+        return value if math.isfinite(value) else refuse("", _LONG)
+
     def whole(text: str) -> object:
-        return int(text) if len(text) <= _CHARS_MAX else refuse("", _LONG)
+        return int(text) if len(text.lstrip("-")) <= DIGITS_MAX else refuse("", _LONG)
 
     def members(pairs: list[tuple[str, Any]]) -> object:
         found: dict[str, Any] = {}
@@ -120,7 +125,7 @@ def _reader(refused: list[_Refused], exact: bool) -> json.JSONDecoder:
         return refuse("", f"is {name}, which is no number of JSON: leave it out, or write null")
 
     return json.JSONDecoder(
-        parse_float=number if exact else None, parse_int=whole, parse_constant=constant, object_pairs_hook=members
+        parse_float=number if exact else fraction, parse_int=whole, parse_constant=constant, object_pairs_hook=members
     )
 
 

@@ -23,7 +23,7 @@ from kit.database.postgres import open_database
 from kit.live.view import InProcessLive
 from kit.service import Service
 from kit.web.app import make_app
-from kit.web.server import RunningServer, serve
+from kit.web.serving.server import RunningServer, serve
 from streams.declaration import SERVICE as WORKER
 from tests.api.pricing_app import PricingApp, running_pricing
 from tests.api.rows import COARSER_WINDOWS_SQL

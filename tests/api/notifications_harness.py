@@ -28,7 +28,7 @@ from kit.messaging.bus import EVENT_ID, InProcessBus, Message
 from kit.retry import RetryPolicy
 from kit.service import Context
 from kit.web.app import make_app
-from kit.web.server import serve
+from kit.web.serving.server import serve
 from schemas.events import Envelope, InvoiceChanged, ReservationChanged, StatusChange, envelope_of
 from schemas.topics import INVOICE_CREATED
 from tests.serving import Opened, open_service

@@ -20,7 +20,7 @@ from kit.clock import ManualClock
 from kit.config.runtime import RuntimeConfig
 from kit.database.postgres import open_database
 from kit.web.app import make_app
-from kit.web.server import RunningServer, serve
+from kit.web.serving.server import RunningServer, serve
 from tests.serving import Opened, make_schemas, open_service
 from voltstream.settings import load_settings
 

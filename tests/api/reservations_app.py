@@ -24,7 +24,7 @@ from kit.database.postgres import open_database
 from kit.messaging.bus import EVENT_ID, Bus, InProcessBus, Message
 from kit.retry import RetryPolicy
 from kit.web.app import make_app
-from kit.web.server import serve
+from kit.web.serving.server import serve
 from schemas.events import (
     BayOccupancyChanged,
     Envelope,

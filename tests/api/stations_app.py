@@ -18,7 +18,7 @@ from kit.auth.token_store import TokenStore
 from kit.clock import ManualClock
 from kit.database.postgres import open_database
 from kit.web.app import make_app
-from kit.web.server import serve
+from kit.web.serving.server import serve
 from tests.serving import Opened, make_schemas, open_service
 
 PATH = "/api/v1/stations"

@@ -1,7 +1,6 @@
 """Settings and flags over HTTP: what may be set, who may, what is recorded, and what a dry run says."""
 
 import asyncio
-import json
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -32,17 +31,9 @@ from kit.config.runtime import RuntimeConfig
 from kit.database.postgres import open_database
 from kit.database.roles import Grant, ensure_roles
 from kit.web.app import make_app
-from kit.web.server import serve
+from kit.web.serving.server import serve
 from schemas.events import ConfigUpdated, Event
-from tests.described import (
-    ANYTHING,
-    answers_as_described,
-    asked_only_by,
-    cases_of,
-    described_are,
-    places_in,
-    with_value,
-)
+from tests.described import answers_as_described, asked_only_by, cases_of, described_are, takes_or_refuses
 from tests.serving import make_schemas, open_service
 from voltstream.runtime.config_updates import CONTRACT, ROLE, read_snapshot
 from voltstream.services import setting_owners
@@ -462,15 +453,5 @@ async def test_no_question_is_a_server_error_or_answered_otherwise_than_describe
 
 @pytest.mark.parametrize(("path", "good"), [("", examples.NEW_VALUE), ("/flags", examples.NEW_RULE)])
 async def test_anything_anywhere_in_a_body_is_taken_or_refused(config: Config, path: str, good: dict[str, Any]) -> None:
-    loop = asyncio.get_running_loop()
-    headers = {"content-type": "application/json", "authorization": f"Bearer {config.tokens['operator']}"}
-
-    @settings(max_examples=200, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
-    @given(at=st.sampled_from(places_in(good)), value=ANYTHING)
-    def send(at: tuple[Any, ...], value: Any) -> None:
-        body = json.dumps(with_value(good, at, value)).encode()
-        sent = config.client.post(PATH + path, content=body, headers=headers)
-        answer = asyncio.run_coroutine_threadsafe(sent, loop).result()
-        assert answer.is_success or answer.status_code in (400, 404, 409, 422), answer.text
-
-    await asyncio.to_thread(send)
+    bearer = {"authorization": f"Bearer {config.tokens['operator']}"}
+    await takes_or_refuses(config.client, "POST", PATH + path, good, headers=bearer, refusals=(400, 404, 409, 422))

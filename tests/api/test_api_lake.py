@@ -23,7 +23,7 @@ from kit.database.postgres import Database, open_database
 from kit.lake.reader import LakeReader
 from kit.live.view import InProcessLive
 from kit.web.app import make_app
-from kit.web.server import serve
+from kit.web.serving.server import serve
 from streams.storage.connections import Connections, open_writer
 from streams.storage.store import Store
 from tests.serving import open_service

@@ -1,11 +1,11 @@
 """The operations of pricing: who may ask for them, how they are described, and that they keep to it."""
 
 import asyncio
-import json
 from copy import deepcopy
 from datetime import timedelta
 from typing import Any
 
+import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
@@ -24,15 +24,7 @@ from api.pricing.models import (
 from api.pricing.stations.models import GroupPage, WithoutTariffPage
 from schemas.tariff import Tariff
 from tests.api.pricing_app import NOW, PATH, STATION, PricingApp
-from tests.described import (
-    ANYTHING,
-    answers_as_described,
-    asked_only_by,
-    cases_of,
-    described_are,
-    places_in,
-    with_value,
-)
+from tests.described import answers_as_described, asked_only_by, cases_of, described_are, takes_or_refuses
 
 OPERATIONS = {
     ("post", PATH): {"operator"},
@@ -137,16 +129,9 @@ async def test_anything_anywhere_in_a_body_is_taken_or_refused(
     await pricing.publish("default")
     accepted = await pricing.client.request(method, PATH + path, json=good)
     assert accepted.is_success, accepted.text
-    loop = asyncio.get_running_loop()
 
-    @settings(max_examples=300, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
-    @given(at=st.sampled_from(places_in(good)), value=ANYTHING)
-    def send(at: tuple[Any, ...], value: Any) -> None:
-        body = json.dumps(with_value(good, at, value)).encode()
-        sent = pricing.client.request(method, PATH + path, content=body, headers={"content-type": "application/json"})
-        answer = asyncio.run_coroutine_threadsafe(sent, loop).result()
-        assert answer.is_success or answer.status_code in (400, 422), answer.text
+    def look(answer: httpx.Response) -> None:
         if answer.status_code == 201:
             Tariff.model_validate(answer.json()["tariff"])
 
-    await asyncio.to_thread(send)
+    await takes_or_refuses(pricing.client, method, PATH + path, good, examples=300, look=look)

@@ -1,7 +1,6 @@
 """Stations and connectors over HTTP: what is registered is returned, and what cannot be is refused with the reason."""
 
 import asyncio
-import json
 from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
@@ -43,15 +42,7 @@ from kit.database.postgres import open_database
 from kit.web.paging import encode_cursor
 from schemas.connector import AC_STANDARDS, DC_STANDARDS
 from tests.api.stations_app import NOW, PATH, StationsApp
-from tests.described import (
-    ANYTHING,
-    answers_as_described,
-    asked_only_by,
-    cases_of,
-    described_are,
-    places_in,
-    with_value,
-)
+from tests.described import answers_as_described, asked_only_by, cases_of, described_are, takes_or_refuses
 
 _MONDAY = {"weekday": 1, "period_begin": "08:00", "period_end": "24:00"}
 CONNECTOR = f"{PATH}/{{station_id}}/connectors/{{connector_id}}"
@@ -410,15 +401,4 @@ async def test_anything_anywhere_in_a_body_is_taken_or_refused(
 ) -> None:
     good = {name: value for name, value in good.items() if name != "station_id"}
     await stations.ask("PUT", "/A", 201, {"connectors": [{"connector_id": 1}]})
-    loop = asyncio.get_running_loop()
-
-    @settings(max_examples=200, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
-    @given(at=st.sampled_from(places_in(good)), value=ANYTHING)
-    def send(at: tuple[Any, ...], value: Any) -> None:
-        body = json.dumps(with_value(good, at, value)).encode()
-        headers = {"content-type": "application/json", "if-match": "*"}
-        sent = stations.client.put(PATH + path, content=body, headers=headers)
-        answer = asyncio.run_coroutine_threadsafe(sent, loop).result()
-        assert answer.is_success or answer.status_code in (400, 422), answer.text
-
-    await asyncio.to_thread(send)
+    await takes_or_refuses(stations.client, "PUT", PATH + path, good, headers={"if-match": "*"})

@@ -22,7 +22,7 @@ from api.notifications.templates import examples as template_examples
 from api.notifications.templates.models import NewTemplate, Preview, PreviewRequest, StoredTemplate, TemplateList
 from schemas.topics import RESERVATION_CREATED
 from tests.api.notifications_harness import KEY, PATH, Harness, message, notifications_harness, reservation
-from tests.described import ANYTHING, answers_as_described, asked_only_by, cases_of, places_in, with_value
+from tests.described import answers_as_described, asked_only_by, cases_of, takes_or_refuses
 from tests.serving import make_schemas
 
 NOW = datetime(2026, 3, 29, 9, 0, tzinfo=UTC)
@@ -411,15 +411,7 @@ async def test_no_question_is_a_server_error_or_answered_otherwise_than_describe
 async def test_anything_anywhere_in_a_body_is_taken_or_refused(
     harness: Harness, method: str, path: str, good: dict[str, Any]
 ) -> None:
-    loop = asyncio.get_running_loop()
-    headers = {"content-type": "application/json", "authorization": f"Bearer {harness.tokens['operator']}"}
-
-    @settings(max_examples=100, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
-    @given(at=st.sampled_from(places_in(good)), value=ANYTHING)
-    def send(at: tuple[Any, ...], value: Any) -> None:
-        body = json.dumps(with_value(good, at, value)).encode()
-        sent = harness.client.request(method, PATH + path, content=body, headers=headers)
-        answer = asyncio.run_coroutine_threadsafe(sent, loop).result()
-        assert answer.is_success or answer.status_code in (400, 409, 422), answer.text
-
-    await asyncio.to_thread(send)
+    bearer = {"authorization": f"Bearer {harness.tokens['operator']}"}
+    await takes_or_refuses(
+        harness.client, method, PATH + path, good, headers=bearer, refusals=(400, 409, 422), examples=100
+    )

@@ -15,7 +15,7 @@ from kit.auth.token_store import TokenStore
 from kit.database.postgres import open_database
 from kit.service import provide
 from kit.web.app import make_app
-from kit.web.server import RunningServer, serve
+from kit.web.serving.server import RunningServer, serve
 from tests.billing.running import RunningBilling
 from tests.billing.stripe_standin import KEY, SECRET, StripeStandIn, stripe_standin
 from tests.billing.telemetry import Telemetry

@@ -18,7 +18,7 @@ from billing.readings_source import ReadingsSource
 from billing.readings_store import ReadingsStore
 from kit.clock import format_rfc3339
 from kit.web.errors import NotFound
-from kit.web.server import serve
+from kit.web.serving.server import serve
 from tests.billing.making import session
 from tests.billing.running import open_running
 from tests.billing.sessions import completed, readings

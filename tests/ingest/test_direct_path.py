@@ -27,9 +27,9 @@ from kit.auth.authenticator import REVOCATION_S
 from kit.clock import ManualClock, from_ms
 from kit.live.view import InProcessLive
 from kit.observability.tracing import setup_tracing
-from kit.web.connections import ConnectionLimits, Connections
-from kit.web.protocol import DirectProtocol
-from kit.web.server import config_of
+from kit.web.serving.connections import ConnectionBounds, ConnectionLimits
+from kit.web.serving.protocol import DirectProtocol
+from kit.web.serving.server import config_of
 from schemas.frame import decode_body, decode_header
 from tests.ingest.conftest import BOUND_DEVICE, DEVICE, OPERATOR, SETTINGS, ControlledLog, make_gateway_app
 from tests.ingest.wire_strategies import NOW_MS, as_json, items, plain_items
@@ -103,7 +103,7 @@ class Side:
         if not direct:
             del self.app.state.direct_routes
         self._config = config_of(
-            self.app, Connections(ConnectionLimits(1_000_000, 1_000_000), self.app.state.connection_metrics)
+            self.app, ConnectionBounds(ConnectionLimits(1_000_000, 1_000_000), self.app.state.connection_metrics)
         )
         self._config.load()
         self._protocol: Any = self._config.http_protocol_class
@@ -443,7 +443,7 @@ def test_a_head_with_ids_of_its_own_is_not_kept(twins: Twins, header: bytes) -> 
 
 def test_heads_that_are_kept_are_bounded(twins: Twins, monkeypatch: pytest.MonkeyPatch) -> None:
     twins.know_tokens()
-    monkeypatch.setattr("kit.web.protocol._HEADS_MAX", 3)
+    monkeypatch.setattr("kit.web.serving.protocol._HEADS_MAX", 3)
     for number in range(10):
         twins.compare(Piece(request(as_json(reading()), headers=[(b"X-Number", b"%d" % number)])))
     assert len(twins.direct.heads) <= 3

@@ -12,7 +12,7 @@ from ingest.budgets import QUARANTINE_FULL, QuarantineBudgets
 from kit.clock import ManualClock
 from kit.live.view import InProcessLive
 from kit.web.problem import Problem
-from kit.web.server import serve
+from kit.web.serving.server import serve
 from tests.ingest import conftest
 from tests.ingest.conftest import DEVICE, ControlledLog, make_gateway_app
 

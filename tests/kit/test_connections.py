@@ -10,27 +10,27 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from kit.web.app import make_app, serve
-from kit.web.connections import (
+from kit.web.health import failures
+from kit.web.route_rules import public
+from kit.web.serving.connections import (
     BODY_BYTES_PER_S_MIN,
     HEAD_S,
     HEALTH_CONNECTIONS,
     HEALTH_S,
     IDLE_S_MIN,
     UNREAD_S,
+    ConnectionBounds,
+    ConnectionEnd,
     ConnectionLimits,
     ConnectionMetrics,
-    Connections,
-    Ended,
 )
-from kit.web.health import failures
-from kit.web.route_rules import public
-from kit.web.server import RunningServer
+from kit.web.serving.server import RunningServer
 from tests.waiting import eventually
 
 PING = b"GET /api/v1/ping HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -75,6 +75,7 @@ class Site:
     """A server and its clients."""
 
     server: RunningServer
+    gate: asyncio.Event  # for which GET /later waits
     clients: list[Client] = field(default_factory=list)
 
     async def client(self, data: bytes = b"") -> Client:
@@ -103,6 +104,7 @@ async def site(
 ) -> AsyncIterator[Site]:
     app = make_app("test", "1", registry=CollectorRegistry())
     router = APIRouter(prefix="/api/v1", dependencies=[Depends(public)])
+    gate = asyncio.Event()
 
     @router.get("/ping")
     async def ping() -> str:
@@ -112,6 +114,11 @@ async def site(
     async def length(request: Request) -> int:
         return len(await request.body())
 
+    @router.get("/later")
+    async def later() -> str:
+        await asyncio.wait_for(gate.wait(), ENOUGH_S)
+        return "later"
+
     @router.get("/much")
     async def much() -> StreamingResponse:
         async def body() -> AsyncIterator[bytes]:
@@ -120,9 +127,13 @@ async def site(
 
         return StreamingResponse(body())
 
+    @router.get("/whole")
+    async def whole() -> Response:
+        return Response(bytes(32 << 20))
+
     app.include_router(router)
     async with serve(app, "127.0.0.1", 0, ConnectionLimits(connections_max, per_address_max), hosts) as server:
-        made = Site(server)
+        made = Site(server, gate)
         try:
             yield made
         finally:
@@ -222,7 +233,7 @@ async def test_when_it_is_full_health_checks_are_answered_and_others_told() -> N
         beyond = await at.client()
         assert await beyond.status() == 503  # before it has said anything
         at.later(HEALTH_S + 1)
-        assert await held[0].status() == 408
+        assert await held[0].status() == 503
         assert (await (await at.client(HEALTH)).status()) in (200, 503)
 
 
@@ -235,6 +246,53 @@ async def test_one_address_has_only_so_many() -> None:
         first.writer.close()
         await eventually(lambda: len(at.server.bounds.open) == 1, ENOUGH_S)
         assert await (await at.client(PING)).status() == 200
+
+
+@pytest.mark.parametrize("refused", [b"GET /api/v1/ping HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nx: " + b"a" * 70_000])
+async def test_a_refused_request_takes_no_earlier_ones_answer(refused: bytes) -> None:
+    async with site() as at:
+        client = await at.client(b"GET /api/v1/later HTTP/1.1\r\nhost: x\r\n\r\n")
+        await at.known(1)
+        (one,) = at.server.bounds.open
+        await eventually(lambda: not one.in_head or one.incoming_since_s is None, ENOUGH_S)
+        client.send(refused)
+        await eventually(lambda: one._refused, ENOUGH_S)  # type: ignore[attr-defined]  # nothing tells it from outside
+        at.gate.set()
+        assert await client.status() == 200
+        await client.closed()
+
+
+async def test_whoever_still_reads_makes_no_room() -> None:
+    async with site(connections_max=1) as at:
+        reader = await at.client(b"GET /api/v1/whole HTTP/1.1\r\nhost: x\r\n\r\n")
+        await at.known(1)
+        (one,) = at.server.bounds.open
+        await eventually(lambda: one.idle_since_s is not None, ENOUGH_S)  # all of the answer is handed over
+        assert one.unsent_bytes
+        one.idle_since_s = (one.idle_since_s or 0.0) - 10 * IDLE_S_MIN
+        assert await (await at.client(PING)).status() == 503
+        assert await reader.status() == 200
+
+
+async def test_a_body_after_its_answer_leaves_an_idle_connection() -> None:
+    async with site() as at:
+        client = await at.client(b"POST /api/v1/nothing HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n")
+        assert await client.status() == 404
+        client.send(b"12345")
+        (one,) = at.server.bounds.open
+        await eventually(lambda: one.idle_since_s is not None and one.incoming_since_s is None, ENOUGH_S)
+        at.later(HEAD_S + 1)
+        client.send(PING)
+        assert await client.status() == 200
+        assert at.ended() == {}
+
+
+async def test_what_watches_connections_ends_the_server_where_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kit.web.serving.connections.SWEEP_S", 0.01)
+    monkeypatch.setattr(ConnectionBounds, "sweep", lambda *_: 1 / 0)
+    async with site() as at:
+        with pytest.raises(ZeroDivisionError):
+            await asyncio.wait_for(at.server.wait(), ENOUGH_S)
 
 
 @pytest.mark.parametrize(
@@ -279,7 +337,7 @@ async def test_a_check_that_hangs_whatever_happens_is_no_reason_to_wait() -> Non
 
 
 class Fake:
-    """A connection as `Connections` sees it."""
+    """A connection as `ConnectionBounds` sees it."""
 
     def __init__(self, address: str, now_s: float) -> None:
         self.address = address
@@ -287,12 +345,12 @@ class Fake:
         self.incoming_since_s: float | None = now_s
         self.incoming_bytes = 0
         self.in_head = True
-        self.only_health: Ended | None = None
+        self.only_health: ConnectionEnd | None = None
         self.unsent_bytes = 0
         self.reads = True
-        self.why: list[Ended] = []
+        self.why: list[ConnectionEnd] = []
 
-    def end(self, why: Ended) -> None:
+    def end(self, why: ConnectionEnd) -> None:
         self.why.append(why)
 
 
@@ -302,7 +360,7 @@ def test_whatever_comes_and_goes_the_bounds_hold_and_counts_are_right(
 ) -> None:
     dice = random.Random(seed)
     limits = ConnectionLimits(most, per_address).resolved()
-    bounds = Connections(limits, ConnectionMetrics(CollectorRegistry()))
+    bounds = ConnectionBounds(limits, ConnectionMetrics(CollectorRegistry()))
     now_s, inside = 0.0, list[Fake]()
     for _ in range(steps):
         now_s += dice.random() * 2

@@ -67,7 +67,10 @@ _DOCUMENT = {"a": [{"b": "x"}, 2], "c": {"d": None}}
         ("-Infinity", "-Infinity"),
         ('{"e": 1, "e": 1}', "is there twice"),
         (r'{"\ud800": 1}', "half of a surrogate pair"),
-        ("9" * 100, "digits"),
+        ("9" * 31, "digits"),
+        ("1e400", "digits"),
+        ("-1e400", "digits"),
+        ("0." + "1" * 100, "digits"),
     ],
 )
 def test_what_is_refused_is_told_with_its_path(at: tuple[Any, ...], raw: str, says: str) -> None:

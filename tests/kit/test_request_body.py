@@ -25,7 +25,7 @@ from kit.errors import Unavailable
 from kit.web.app import make_app, serve
 from kit.web.json_body import JsonRoute
 from kit.web.route_rules import BODY_BYTES_MAX, InvalidRouteRules, access_of, body_bytes_max, check_rules, public
-from kit.web.server import RunningServer
+from kit.web.serving.server import RunningServer
 
 PREFIXES: Final[dict[Kind, str]] = {"device": "vsd_", "operator": "vso_", "finance": "vsf_", "driver": "vsu_"}
 TOKENS: Final = {kind: prefix + "t" * 43 for kind, prefix in PREFIXES.items()}

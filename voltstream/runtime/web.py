@@ -16,8 +16,8 @@ from kit.clock import Clock
 from kit.service import StreamingResponses
 from kit.settings import Settings
 from kit.web.app import RunningServer, make_app, serve
-from kit.web.connections import ConnectionLimits
 from kit.web.health import ReadyCheck
+from kit.web.serving.connections import ConnectionLimits
 from voltstream import __version__
 from voltstream.runtime.process import Lifespan
 

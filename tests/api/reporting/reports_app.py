@@ -21,7 +21,7 @@ from kit.database.postgres import open_database
 from kit.messaging.bus import InProcessBus, Message
 from kit.retry import load_retry_policy
 from kit.web.app import make_app
-from kit.web.server import serve
+from kit.web.serving.server import serve
 from schemas.events import StationChanged, StationConnector
 from schemas.reading import Status
 from schemas.session import EndReason

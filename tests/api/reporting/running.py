@@ -21,7 +21,7 @@ from kit.database.postgres import open_database
 from kit.messaging.consumer import Delivered, EventContext
 from kit.service import Consumes
 from kit.web.app import make_app
-from kit.web.server import serve
+from kit.web.serving.server import serve
 from schemas.events import Event
 from tests.api.reporting.month import HOUR, START, Month
 from tests.api.reporting.month_maker import make_month

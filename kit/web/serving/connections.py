@@ -1,7 +1,7 @@
 """Bounds of a server's connections that hold before anything is believed that they say: how many, and how slow.
 
-One `Connections` counts those of one server and looks over all of them every two seconds. So a request costs nothing
-here but two assignments where it comes in parts, and 10,000 connections ~0.1 % of a core.
+One `ConnectionBounds` counts those of one server and looks over all of them every two seconds. So a request costs
+nothing here but two assignments where it comes in parts, and 10,000 connections ~0.1 % of a core.
 
 - *How many.* In all, and of one address. When there is no room, connections that wait between requests are closed,
   those first that never sent one. A few more are let in, for health checks alone: whoever looks after this process
@@ -27,13 +27,12 @@ BODY_BYTES_PER_S_MIN: Final = 500  # of a request that has lasted for HEAD_S; a 
 UNREAD_S: Final = 60.0  # a response of which the client reads nothing
 HEALTH_S: Final = 2.0  # instead of HEAD_S, of connections that are let in for health checks alone
 HEALTH_CONNECTIONS: Final = 16
-HEALTH_PATHS: Final = frozenset((b"/healthz", b"/ready", b"/metrics"))
 IDLE_S_MIN: Final = 1.0  # between requests, before a connection is closed to make room
 _SPARE_FILES: Final = 256  # databases, brokers, files
-_DEFAULT_MAX: Final = 32_768  # ~20 kB each: 650 MB
+_DEFAULT_MAX: Final = 32_768  # ~10 kB each: 330 MB
 
 
-class Ended(StrEnum):
+class ConnectionEnd(StrEnum):
     """Why the server ended a connection."""
 
     FULL = "full"  # no room for one more
@@ -54,11 +53,12 @@ class ConnectionLimits:
 
     def resolved(self) -> "ConnectionLimits":
         """With numbers for the zeros. Raises the soft limit of open files to the hard one."""
-        most = self.connections_max or min(_DEFAULT_MAX, max(1, open_files_max() - _SPARE_FILES))
+        files = open_files_max()
+        most = self.connections_max or min(_DEFAULT_MAX, max(1, files - _SPARE_FILES))
         return ConnectionLimits(most, self.per_address_max or max(1, most * 3 // 4))
 
 
-class Connection(Protocol):
+class HttpConnection(Protocol):
     """What is asked of a connection."""
 
     address: str
@@ -66,7 +66,7 @@ class Connection(Protocol):
     incoming_since_s: float | None  # a request began then that is not complete; None: there is none
     incoming_bytes: int  # of it
     in_head: bool
-    only_health: Ended | None  # let in for health checks alone: why
+    only_health: ConnectionEnd | None  # let in for health checks alone: why
 
     @property
     def unsent_bytes(self) -> int:
@@ -76,7 +76,7 @@ class Connection(Protocol):
     def reads(self) -> bool:
         """Whether the server takes what the client sends."""
 
-    def end(self, why: Ended) -> None:
+    def end(self, why: ConnectionEnd) -> None:
         """Say why, if that can be said, and close."""
 
 
@@ -87,7 +87,7 @@ class ConnectionMetrics:
         self.open = Gauge("http_connections", "Open connections", registry=registry)
         self.ended = PrometheusCounter(
             "http_connections_ended",
-            "Connections that the server ended: full, address (has too many), room (idle, others needed it), "
+            "ConnectionBounds that the server ended: full, address (has too many), room (idle, others needed it), "
             "head and body (not sent in time), unread (the response)",
             ("why",),
             registry=registry,
@@ -95,24 +95,24 @@ class ConnectionMetrics:
 
 
 @dataclass(slots=True)
-class Connections:
+class ConnectionBounds:
     """The connections of one server."""
 
     limits: ConnectionLimits
     metrics: ConnectionMetrics
-    open: set[Connection] = field(default_factory=set)
+    open: set[HttpConnection] = field(default_factory=set)
     _by_address: Counter[str] = field(default_factory=Counter)
-    _unread: dict[Connection, tuple[int, float]] = field(default_factory=dict)  # bytes, since loop time
+    _unread: dict[HttpConnection, tuple[int, float]] = field(default_factory=dict)  # bytes, since loop time
     _only_health: int = 0
     _crowded: set[str | None] = field(default_factory=set)  # where none was idle, since the last sweep: address, or all
 
-    def admit(self, connection: Connection, now_s: float) -> Ended | None:
+    def admit(self, connection: HttpConnection, now_s: float) -> ConnectionEnd | None:
         """Count it, and say why there is no room for it, if there is none. One for health checks is let in."""
         address, most = connection.address, self.limits.connections_max
         if self._by_address[address] >= self.limits.per_address_max and not self._make_room(now_s, address):
-            why = Ended.ADDRESS
+            why = ConnectionEnd.ADDRESS
         elif len(self.open) - self._only_health >= most and not self._make_room(now_s):
-            why = Ended.FULL
+            why = ConnectionEnd.FULL
         else:
             self._by_address[address] += 1
             self._add(connection)
@@ -124,7 +124,7 @@ class Connections:
         self._add(connection)
         return None
 
-    def leave(self, connection: Connection) -> None:
+    def leave(self, connection: HttpConnection) -> None:
         """It is closed. One that was not let in changes nothing."""
         if connection not in self.open:
             return
@@ -138,7 +138,7 @@ class Connections:
         if not self._by_address[connection.address]:
             del self._by_address[connection.address]
 
-    def end(self, connection: Connection, why: Ended) -> None:
+    def end(self, connection: HttpConnection, why: ConnectionEnd) -> None:
         """End it, and count that."""
         self.metrics.ended.labels(why.value).inc()
         connection.end(why)
@@ -158,7 +158,7 @@ class Connections:
             await asyncio.sleep(SWEEP_S)
             self.sweep(loop.time())
 
-    def _add(self, connection: Connection) -> None:
+    def _add(self, connection: HttpConnection) -> None:
         self.open.add(connection)
         self.metrics.open.set(len(self.open))
 
@@ -167,22 +167,23 @@ class Connections:
         request first. False: none has. Looking for them takes ~10 ms of a full server, so not with each that comes."""
         if address in self._crowded:
             return False
-        idle: list[tuple[bool, float, Connection]] = []
+        idle: list[tuple[bool, float, HttpConnection]] = []
         for connection in self.open:
             if connection.only_health is not None or address not in (None, connection.address):
                 continue
             since_s = _idle_since_s(connection)
-            if since_s is not None and since_s <= now_s - IDLE_S_MIN:
+            # Whoever still reads a response is not idle.
+            if since_s is not None and since_s <= now_s - IDLE_S_MIN and not connection.unsent_bytes:
                 idle.append((not _sent_nothing(connection), since_s, connection))
         idle.sort(key=lambda one: one[:2])
         for _, _, connection in idle[: max(1, len(idle) // 100)]:
-            self.end(connection, Ended.ROOM)
+            self.end(connection, ConnectionEnd.ROOM)
             self.leave(connection)
         if not idle:
             self._crowded.add(address)
         return bool(idle)
 
-    def _too_slow(self, connection: Connection, now_s: float) -> Ended | None:
+    def _too_slow(self, connection: HttpConnection, now_s: float) -> ConnectionEnd | None:
         since_s = connection.incoming_since_s
         if since_s is not None:
             if not connection.reads:  # it is we who are slow
@@ -190,12 +191,13 @@ class Connections:
                 return None
             lasted_s = now_s - since_s
             if connection.in_head:
-                return Ended.HEAD if lasted_s > (HEAD_S if connection.only_health is None else HEALTH_S) else None
+                within_s = HEAD_S if connection.only_health is None else HEALTH_S
+                return ConnectionEnd.HEAD if lasted_s > within_s else None
             slow = lasted_s > HEAD_S and connection.incoming_bytes < BODY_BYTES_PER_S_MIN * lasted_s
-            return Ended.BODY if slow else None
+            return ConnectionEnd.BODY if slow else None
         return self._unread_for_long(connection, now_s)
 
-    def _unread_for_long(self, connection: Connection, now_s: float) -> Ended | None:
+    def _unread_for_long(self, connection: HttpConnection, now_s: float) -> ConnectionEnd | None:
         unsent = connection.unsent_bytes
         if not unsent:
             self._unread.pop(connection, None)
@@ -204,7 +206,7 @@ class Connections:
         if before != unsent:
             self._unread[connection] = (unsent, now_s)
             return None
-        return Ended.UNREAD if now_s - since_s > UNREAD_S else None
+        return ConnectionEnd.UNREAD if now_s - since_s > UNREAD_S else None
 
 
 def open_files_max() -> int:
@@ -215,9 +217,9 @@ def open_files_max() -> int:
     return hard if hard != resource.RLIM_INFINITY else sys.maxsize
 
 
-def _sent_nothing(connection: Connection) -> bool:
+def _sent_nothing(connection: HttpConnection) -> bool:
     return connection.incoming_since_s is not None and not connection.incoming_bytes
 
 
-def _idle_since_s(connection: Connection) -> float | None:
+def _idle_since_s(connection: HttpConnection) -> float | None:
     return connection.incoming_since_s if _sent_nothing(connection) else connection.idle_since_s

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 from httptools import HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from kit.web.connections import BODY_BYTES_PER_S_MIN, HEAD_S, HEALTH_PATHS, Connections, Ended
-from kit.web.direct import lines_of
+from kit.web.health import HEALTH_PATHS
 from kit.web.problem import Problem, problem_response
+from kit.web.serving.connections import BODY_BYTES_PER_S_MIN, HEAD_S, ConnectionBounds, ConnectionEnd
+from kit.web.serving.direct import lines_of
 
 if TYPE_CHECKING:
     from array import array
@@ -22,14 +23,18 @@ _LINGER_BYTES_MAX: Final = 16 << 20
 _HEAD_BYTES_MAX: Final = 64 << 10
 _HEAD_TOO_LONG: Final = f"the head of the request is longer than {_HEAD_BYTES_MAX} bytes; send shorter headers"
 _PROBLEMS: Final = {
-    Ended.FULL: Problem(503, "this process has as many connections as it takes", headers={"Retry-After": "5"}),
-    Ended.ADDRESS: Problem(
+    ConnectionEnd.FULL: Problem(503, "this process has as many connections as it takes", headers={"Retry-After": "5"}),
+    ConnectionEnd.ADDRESS: Problem(
         429,
         "your address has as many connections as one may have: send requests one after the other on few of them",
         headers={"Retry-After": "5"},
     ),
-    Ended.HEAD: Problem(408, f"no request, or not all of its head, came within {HEAD_S:.0f} s: send it at once"),
-    Ended.BODY: Problem(408, f"the body came more slowly than {BODY_BYTES_PER_S_MIN} bytes a second: send it at once"),
+    ConnectionEnd.HEAD: Problem(
+        408, f"no request, or not all of its head, came within {HEAD_S:.0f} s: send it at once"
+    ),
+    ConnectionEnd.BODY: Problem(
+        408, f"the body came more slowly than {BODY_BYTES_PER_S_MIN} bytes a second: send it at once"
+    ),
 }
 
 
@@ -57,18 +62,18 @@ class _Parser(HttpRequestParser):
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's, but for offers of another protocol, the bounds of `kit.web.connections` and of a request's head, and
-    the end of a connection whose request is not complete. For `Connections` it is a `Connection`.
+    """uvicorn's, but for offers of another protocol, the bounds of `kit.web.serving.connections` and of a request's
+    head, and the end of a connection whose request is not complete. For `ConnectionBounds` it is an `HttpConnection`.
 
     A socket that is closed with unread bytes sends a reset, by which the client may lose a response that it has not
     read yet. So only our direction is closed at first; what the client still sends is discarded, unparsed, until it
     closes its own or a bound is reached (as nginx's `lingering_close`).
     """
 
-    bounds: ClassVar[Connections]  # of its server; see protocol_of
+    bounds: ClassVar[ConnectionBounds]  # of its server; see protocol_of
     hosts: ClassVar[frozenset[bytes]] = frozenset()  # by which clients may address it, lower case; none: by any
     address = ""
-    only_health: Ended | None = None
+    only_health: ConnectionEnd | None = None
     in_head = True  # of the first request, which is waited for
     idle_since_s: float | None = None  # loop time; None while there is a request
     incoming_since_s: float | None = None
@@ -129,8 +134,11 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """See httptools."""
         self.in_head = False
-        if self.offers_upgrade() or self._turned_away():
-            return
+        if not (self.offers_upgrade() or self._turned_away()):
+            self._begin_request()
+
+    def _begin_request(self) -> None:
+        """Let uvicorn handle the request whose head is complete."""
         super().on_headers_complete()
         if self.only_health is not None:
             self.cycle.keep_alive = False
@@ -143,14 +151,26 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """See httptools."""
         self._end_message()
-        if not self.offers_upgrade() and not self._refused:
-            super().on_message_complete()
+        if self.offers_upgrade() or self._refused:
+            return
+        super().on_message_complete()
+        if self.cycle.response_complete and self.cycle.more_body:  # answered before its body was here
+            self.cycle.more_body = False
+            self._begin_idle()
 
     def on_response_complete(self) -> None:
         """See uvicorn."""
         super().on_response_complete()
-        if not self.pipeline:
-            self.idle_since_s = self.loop.time()
+        if not self.pipeline and not self.transport.is_closing():
+            self._begin_idle()
+
+    def _begin_idle(self) -> None:
+        self.idle_since_s = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._watch_idleness(self.timeout_keep_alive)
+
+    def _watch_idleness(self, within_s: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(within_s, self.timeout_keep_alive_handler)
 
     def _unset_keepalive_if_required(self) -> None:
         self.idle_since_s = None
@@ -162,10 +182,13 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _end_message(self) -> None:
         self._in_message, self.incoming_since_s, self.incoming_bytes = False, None, 0
+        self.in_head = True  # of the next, should anything come
 
     def _turned_away(self) -> bool:
         """Whether the request whose head is complete is refused: it has no host or another's, or there is no room but
         for health checks."""
+        if self._refused:
+            return True
         if self.url.partition(b"?")[0] in HEALTH_PATHS:
             return False
         if self.only_health is not None:
@@ -180,24 +203,25 @@ class BoundedProtocol(HttpToolsProtocol):
 
     @property
     def unsent_bytes(self) -> int:
-        """See Connection."""
+        """See HttpConnection."""
         return self.transport.get_write_buffer_size()
 
     @property
     def reads(self) -> bool:
-        """See Connection."""
+        """See HttpConnection."""
         return not self.flow.read_paused
 
-    def end(self, why: Ended) -> None:
-        """See Connection."""
+    def end(self, why: ConnectionEnd) -> None:
+        """See HttpConnection."""
         self.incoming_since_s = None
-        problem = _PROBLEMS.get(why)
-        if why is Ended.UNREAD:
+        full = self.only_health  # why it is for health checks alone: that is what a silent one is told
+        problem = _PROBLEMS.get(why if full is None or why is not ConnectionEnd.HEAD else full)
+        if why is ConnectionEnd.UNREAD:
             self.transport.abort()
         elif problem is None or self.transport.is_closing():
             self.transport.close()
         else:
-            self._refuse(problem, lingers=why not in (Ended.FULL, Ended.ADDRESS))
+            self._refuse(problem, lingers=full is None and why not in (ConnectionEnd.FULL, ConnectionEnd.ADDRESS))
 
     def offers_upgrade(self) -> bool:
         """Whether the request that is parsed offers another protocol, so that its head is parsed again."""
@@ -210,22 +234,25 @@ class BoundedProtocol(HttpToolsProtocol):
         return b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, lines_of(headers))
 
     def _refuse(self, problem: Problem, *, lingers: bool = True) -> None:
-        """Answer the request that is not complete, unless its answer or an earlier one is still under way, and close
-        the connection. One that does not linger holds nothing of this process any longer."""
+        """Answer the request that is not complete, unless its answer is out or under way, and close the connection:
+        where an earlier request is still to be answered, after that. Without lingering it is gone at once."""
         self._refused = True
         cycle = self.cycle
-        unanswered = cycle is not None and not cycle.response_complete
-        if unanswered and self._in_message and not self.in_head and not getattr(cycle, "response_started", False):
+        answers = cycle is None or (cycle.response_complete and not cycle.more_body)
+        if not answers and not cycle.more_body:  # the earlier one is complete
+            cycle.keep_alive = False
+            return
+        if not answers and not cycle.response_complete and not cycle.response_started:
             cycle.disconnected = True  # what waits for its body ends, and says nothing any more
             cycle.message_event.set()
-            unanswered = False
-        if not unanswered:
+            answers = True
+        if answers:
             response = problem_response(problem)
             headers = [*self.server_state.default_headers, *response.raw_headers, (b"connection", b"close")]
             status = HTTPStatus(response.status_code)
             line = b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode())
             self.transport.write(b"%b%b\r\n%b" % (line, lines_of(headers), bytes(response.body)))
-        self._lingers = lingers and not unanswered
+        self._lingers = lingers and answers
         self.transport.close()
 
     def closes_early(self, transport: "_LingeringTransport") -> bool:

@@ -2,8 +2,8 @@
 
 Such a route has two handlers for one thing. Its ASGI handler takes every request. Its direct handler is offered those
 of which nothing has to be waited for but the answer itself: the token is known to the authenticator, the body is within
-the route's bound and here as a whole (`kit.web.protocol`). It may decline before it has had an effect. Access, bound,
-ids, span, metrics and problems are those of every other route, from the same declarations and functions.
+the route's bound and here as a whole (`kit.web.serving.protocol`). It may decline before it has had an effect. Access,
+bound, ids, span, metrics and problems are those of every other route, from the same declarations and functions.
 """
 
 from collections.abc import Callable, Iterable, Mapping

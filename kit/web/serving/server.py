@@ -12,8 +12,8 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from kit.errors import ConfigError
-from kit.web.connections import ConnectionLimits, ConnectionMetrics, Connections
-from kit.web.protocol import protocol_of
+from kit.web.serving.connections import ConnectionBounds, ConnectionLimits, ConnectionMetrics
+from kit.web.serving.protocol import protocol_of
 
 # Requests under way get this long at a stop: the longest a route waits is a broker's confirm (10 s by default).
 _GRACE_S: Final = 12
@@ -32,10 +32,13 @@ _HEADERS: Final = (
 class RunningServer:
     """A server that accepts requests."""
 
-    def __init__(self, server: "_Server", task: asyncio.Task[None], host: str, port: int, bounds: Connections) -> None:
+    def __init__(
+        self, server: "_Server", tasks: Sequence[asyncio.Task[None]], host: str, port: int, bounds: ConnectionBounds
+    ) -> None:
+        """`tasks`: the server's, which ends with it, and those beside it."""
         self._server = server
         self.bounds = bounds  # of its connections
-        self._task = task
+        self._tasks = tasks
         self.host = host
         self.port = port  # the actual one, also for port 0
 
@@ -46,13 +49,14 @@ class RunningServer:
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     async def wait(self) -> None:
-        """Wait until the server has stopped. Raises the error that stopped it."""
-        await asyncio.shield(self._task)
+        """Wait until the server has stopped, or what watches its connections. Raises the error that stopped it."""
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        done.pop().result()
 
     async def stop(self) -> None:
         """Accept no new requests, finish those under way (12 s at most), return. A second call has no effect."""
         self._server.should_exit = True
-        await self._task
+        await self._tasks[0]
 
 
 @contextlib.asynccontextmanager
@@ -67,14 +71,14 @@ async def serve(
     listener = _listen(host, port)
     try:
         async with app.router.lifespan_context(app):
-            bounds = Connections(limits.resolved(), _metrics_of(app))
+            bounds = ConnectionBounds(limits.resolved(), _metrics_of(app))
             server = _Server(config_of(app, bounds, hosts))
             sweeping = asyncio.create_task(bounds.run(), name=f"http-{port} bounds")
             task = asyncio.create_task(server.serve(sockets=[listener]), name=f"http-{port}")
             ready = asyncio.create_task(server.accepting.wait())
             await asyncio.wait((task, ready), return_when=asyncio.FIRST_COMPLETED)
             ready.cancel()
-            running = RunningServer(server, task, host, listener.getsockname()[1], bounds)
+            running = RunningServer(server, (task, sweeping), host, listener.getsockname()[1], bounds)
             try:
                 yield running
             finally:
@@ -85,7 +89,7 @@ async def serve(
         listener.close()
 
 
-def config_of(app: FastAPI, bounds: Connections, hosts: Sequence[str] = ()) -> uvicorn.Config:
+def config_of(app: FastAPI, bounds: ConnectionBounds, hosts: Sequence[str] = ()) -> uvicorn.Config:
     """How uvicorn serves `app`, whose routes are complete, within these bounds. Raises InvalidRouteRules."""
     app.middleware_stack = app.middleware_stack or app.build_middleware_stack()  # finds routes without rules
     return uvicorn.Config(

@@ -5,10 +5,10 @@ from typing import Any, ClassVar, Final, NamedTuple, cast
 
 from fastapi import FastAPI
 
-from kit.web.bounded_protocol import BoundedProtocol
-from kit.web.connections import Connections, Ended
-from kit.web.direct import DirectRequest, DirectRoute, DirectRoutes, lines_of
 from kit.web.request_ids import IDS_OF_ONE_REQUEST
+from kit.web.serving.bounded_protocol import BoundedProtocol
+from kit.web.serving.connections import ConnectionBounds, ConnectionEnd
+from kit.web.serving.direct import DirectRequest, DirectRoute, DirectRoutes, lines_of
 
 # The longest body that is handled directly: uvloop reads 250 KiB at once, so a longer one is never here as a whole.
 _DIRECT_BYTES_MAX: Final = 250 << 10
@@ -83,11 +83,8 @@ class DirectProtocol(BoundedProtocol):
         """See httptools."""
         self.headers.append((name.lower(), value))
 
-    def on_headers_complete(self) -> None:
-        """See httptools."""
-        self.in_head = False
-        if self.offers_upgrade() or self._turned_away():
-            return
+    def _begin_request(self) -> None:
+        """Hold the request whose head is complete for its direct route, or let uvicorn handle it."""
         route = self.routes.get(self.url)
         if route is not None:
             self._held = self._direct_request(route)
@@ -115,7 +112,7 @@ class DirectProtocol(BoundedProtocol):
             super().on_message_complete()
 
     def write_response(self, response: bytes, *, close: bool) -> None:
-        """See kit.web.direct.Connection."""
+        """See kit.web.serving.direct.Connection."""
         self.transport.write(response)
         if close:
             self.transport.close()
@@ -132,9 +129,7 @@ class DirectProtocol(BoundedProtocol):
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
             return
-        self.idle_since_s = self.loop.time()
-        if self.timeout_keep_alive_task is None:
-            self._watch_idleness(self.timeout_keep_alive)
+        self._begin_idle()
 
     def timeout_keep_alive_handler(self) -> None:
         """See uvicorn."""
@@ -147,14 +142,11 @@ class DirectProtocol(BoundedProtocol):
         else:
             super().timeout_keep_alive_handler()
 
-    def _watch_idleness(self, within_s: float) -> None:
-        self.timeout_keep_alive_task = self.loop.call_later(within_s, self.timeout_keep_alive_handler)
-
     def _unset_keepalive_if_required(self) -> None:
         self.idle_since_s = None
 
-    def end(self, why: Ended) -> None:
-        """See Connection."""
+    def end(self, why: ConnectionEnd) -> None:
+        """See HttpConnection."""
         if self._held is not None:
             self._pass_on(self._release())  # so that it ends as any other
         super().end(why)
@@ -171,7 +163,9 @@ class DirectProtocol(BoundedProtocol):
 
     def _take(self, head: _KnownHead, body: bytes) -> bool:
         """Handle a request that is here as a whole, if it is an ordinary one."""
-        if len(body) != head.body_bytes or not self._is_free or self.transport.is_closing():
+        if len(body) != head.body_bytes or not self._is_free or self.only_health is not None:
+            return False
+        if self.transport.is_closing():
             return False
         request = head.route.begin(self, head.headers)
         if request is None:
@@ -233,10 +227,11 @@ class DirectProtocol(BoundedProtocol):
         """Let uvicorn handle the request whose head is complete."""
         url, headers = self.url, self.headers
         super().on_message_begin()
+        self.in_head = False
         self.url = url
         self.headers = self.scope["headers"] = headers
         self.expect_100_continue = any(key == b"expect" and value.lower() == b"100-continue" for key, value in headers)
-        super().on_headers_complete()
+        super()._begin_request()
 
     def _pass_on(self, request: DirectRequest) -> None:
         """Let uvicorn handle a request that was held, and as much of its body as is here."""
@@ -245,7 +240,7 @@ class DirectProtocol(BoundedProtocol):
             super().on_body(request.body)
 
 
-def protocol_of(app: FastAPI, bounds: Connections, hosts: Iterable[str] = ()) -> type[BoundedProtocol]:
+def protocol_of(app: FastAPI, bounds: ConnectionBounds, hosts: Iterable[str] = ()) -> type[BoundedProtocol]:
     """The protocol of an app's connections, of which these are the bounds: with its direct routes, if it has any.
     `hosts`: the names by which clients may address it; none: by any."""
     direct_routes: DirectRoutes | None = getattr(app.state, "direct_routes", None)
