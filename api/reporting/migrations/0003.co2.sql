@@ -40,5 +40,5 @@ CREATE TABLE reporting.co2_used (
     day     timestamptz NOT NULL,
     version smallint NOT NULL REFERENCES reporting.co2_version,
     hours   int NOT NULL,
-    PRIMARY KEY (version, day)
+    PRIMARY KEY (day, version)
 );

@@ -145,6 +145,7 @@ def money(rows: Iterable[Row]) -> Facts:
 
 
 def _margin(demand_margin_micros: int | None) -> tuple[int, int]:
+    """The margin, and how many documents of charges have none that is known: 0 or 1."""
     return (0, 1) if demand_margin_micros is None else (demand_margin_micros, 0)
 
 
