@@ -193,7 +193,8 @@ class Reconciler:
             return derive_reservation(tariff, zone, row)
         async with self._slots:
             stored = await self._source.readings(row["subject_id"])
-        return derive_session(tariff, zone, stored, reserved_of(row))
+        reserved = reserved_of(row["reserved_excl_micros"], row["reserved_incl_micros"])
+        return derive_session(tariff, zone, stored, reserved)
 
 
 def _uninvoiced(row: Mapping[str, Any], status: CdrStatus) -> UninvoicedCharge:

@@ -50,7 +50,6 @@ def _moment(value: object) -> datetime:
 
 Moment = Annotated[datetime, BeforeValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
 TimeZone = Annotated[str, AfterValidator(checked_time_zone), Field(examples=["Europe/Amsterdam"])]
-"""A group's name, compared with case."""
 
 
 class PricingModel(BaseModel):

@@ -40,6 +40,7 @@ QUESTIONS, QUESTIONS_QUICK = 100, 3
 TARGET_MS: Final = 200.0
 _YEAR: Final = datetime(2025, 1, 1, tzinfo=UTC)
 _SEED: Final = 7
+_STATUSES_KEPT: Final = timedelta(days=3 * 365)  # the default
 _LATE_OF: Final = 50  # of so many stations one has a late reading
 
 _FLEET: Final = (
@@ -208,7 +209,8 @@ async def _roll_up(url: str, days: int, stations: int) -> list[Result]:
     database = await open_database(url, name="benchmarks", role=SERVICE.role, connections_max=2)
     owner = await open_database(url, name="benchmarks", connections_max=1)
     notes = NoteStore()
-    service = RollUpService(database, RollUpStore(), notes, Co2Store(), ManualClock(hour + 2 * HOUR))
+    clock = ManualClock(hour + 2 * HOUR)
+    service = RollUpService(database, RollUpStore(), notes, Co2Store(), clock, lambda: _STATUSES_KEPT)
     bits = bits_of((*BY_ENERGY, Facet.POWER, Facet.STATUS))
     names = [f"ST-{number}" for number in range(1, stations + 1)]
     try:

@@ -38,7 +38,8 @@ def corrected(draft: ChargeDraft, row: Any, wanted: Correction) -> ChargeDraft:
     started_at, ended_at = wanted.started_at or draft.started_at, wanted.ended_at or draft.ended_at
     energy_mwh = milliwatt_hours(wanted.energy_wh)
     tariff, zone = tariff_of(row)
-    used, rated = rating.rate_usage(tariff, zone, even_usage(started_at, ended_at, energy_mwh), reserved_of(row))
+    reserved = reserved_of(row["reserved_excl_micros"], row["reserved_incl_micros"])
+    used, rated = rating.rate_usage(tariff, zone, even_usage(started_at, ended_at, energy_mwh), reserved)
     return msgspec.structs.replace(
         draft,
         started_at=started_at,

@@ -109,8 +109,9 @@ class InvoiceService:
         if cdr["subject_kind"] == SubjectKind.RESERVATION:
             return "reservation", _NO_READINGS, derive_reservation(tariff, zone, cdr)
         stored = await self._source.readings(subject_id)
+        reserved = reserved_of(cdr["reserved_excl_micros"], cdr["reserved_incl_micros"])
         try:
-            return "readings", stored, derive_session(tariff, zone, stored, reserved_of(cdr))
+            return "readings", stored, derive_session(tariff, zone, stored, reserved)
         except NoReadings as error:
             raise Conflict(f"the readings of session {subject_id} are not stored any more") from error
 

@@ -50,10 +50,11 @@ def derive_session(
     return _derive(tariff, zone, usage, left_out, reserved)
 
 
-def reserved_of(cdr: Mapping[str, Any]) -> rating.Reserved:
-    """What the reservation cost that a session used. `cdr`: its columns."""
-    excl_micros, incl_micros = cdr["reserved_excl_micros"], cdr["reserved_incl_micros"]
-    return rating.NOTHING_RESERVED if excl_micros is None else rating.Reserved(excl_micros, incl_micros)
+def reserved_of(excl_micros: int | None, incl_micros: int | None) -> rating.Reserved:
+    """What the reservation cost that a session used; None: it used none."""
+    if excl_micros is None or incl_micros is None:
+        return rating.NOTHING_RESERVED
+    return rating.Reserved(excl_micros, incl_micros)
 
 
 def derive_reservation(tariff: Tariff, zone: ZoneInfo, cdr: Mapping[str, Any]) -> Derived:
@@ -66,9 +67,8 @@ def derive_reservation(tariff: Tariff, zone: ZoneInfo, cdr: Mapping[str, Any]) -
 def reprice(tariff: Tariff, cdr: Mapping[str, Any], consumption: tuple[Consumption, ...]) -> Derived:
     """A charge, from the consumption that its CDR has. Raises BadEvent."""
     try:
-        rated = rating.price(
-            tariff, consumption, bounds=rating.bounds_of(_reservation_of(cdr)), reserved=reserved_of(cdr)
-        )
+        reserved = reserved_of(cdr["reserved_excl_micros"], cdr["reserved_incl_micros"])
+        rated = rating.price(tariff, consumption, bounds=rating.bounds_of(_reservation_of(cdr)), reserved=reserved)
     except ValueError as error:
         raise BadEvent(str(error)) from error
     usage = rating.Usage(to_ms(cdr["started_at"]), 0, 0)

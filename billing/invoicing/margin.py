@@ -18,6 +18,7 @@ from billing import rating
 from billing.documents import ChargeDraft, SubjectKind
 from billing.errors import BadEvent
 from billing.invoicing import store
+from billing.invoicing.derivation import reserved_of
 from billing.invoicing.tariffs import VERSIONS_MAX, parse_tariff
 from kit.messaging.outbox import Transaction
 from kit.observability.logs import get_logger
@@ -46,10 +47,7 @@ def demand_margin(draft: ChargeDraft, origin: Origin) -> int | None:
         return 0
     if origin.base is None:
         return None
-    excl_micros, incl_micros = draft.reserved_excl_micros, draft.reserved_incl_micros
-    reserved = rating.NOTHING_RESERVED
-    if excl_micros is not None and incl_micros is not None:
-        reserved = rating.Reserved(excl_micros, incl_micros)
+    reserved = reserved_of(draft.reserved_excl_micros, draft.reserved_incl_micros)
     try:
         by_base = rating.price(origin.base, draft.own_consumption, reserved=reserved)
     except ValueError as error:  # no rule makes such a version; an invoice must not wait for this figure

@@ -145,8 +145,8 @@ METRICS: Final[dict[str, Metric]] = {
             "What revenue is more (below 0: less) than the same quantities would have been charged by the tariffs that "
             "demand rules moved: of each charge, excl. VAT, its tariff version's price less the base version's, bounds "
             "and rounding included; of a charge by an operator's own version 0. A credit note of a part takes off its "
-            "share. Charges of which the base is not known count in margins_unknown, a number of charges on documents, "
-            "and in nothing else.",
+            "share. Documents of charges of which the base is not known count in margins_unknown, an invoice and its "
+            "credit notes one each, and in nothing else.",
             f"{_DOCUMENTS}, with the bases of tariff versions (pricing.bases)",
             Facet.MONEY,
             ("demand_margin_micros",),

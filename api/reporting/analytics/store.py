@@ -33,7 +33,7 @@ _STALE: Final = """
 SELECT coalesce(sum(
            extract(epoch FROM least(until, $2, $3) - greatest(since, $1)) / 3600
        ), 0)::bigint AS pending, min(noted_at) AS oldest
-FROM reporting.co2_stale WHERE since < least($2, $3) AND until > $1
+FROM reporting.co2_stale WHERE since < least($2, $3) AND until > $1 AND $1 < $3
 """
 _FACTORS_USED: Final = """
 SELECT v.version, v.source, v.fallback_name FROM reporting.co2_version AS v

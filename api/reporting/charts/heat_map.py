@@ -27,9 +27,9 @@ _LEGEND_HEIGHT: Final = 12
 _LEGEND_STEPS: Final = 60
 _HATCH: Final = 6
 
-# From which largest value on: divided by what, and the letter behind the number.
 _SWATCH_WIDTH: Final = 92  # with its words
 _LEAST: Final = 1e-9  # no metric has values between this and 0
+# From which largest value on: divided by what, and the letter behind the number.
 _UNITS: Final = ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k"))
 
 # Width of a text of a size, bold or not, in the same units.

@@ -2,17 +2,15 @@
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Body, Depends, Path
+from fastapi import APIRouter, Body, Path
 from fastapi.responses import Response
 
 from api.reporting.co2 import examples
 from api.reporting.co2.models import FactorTable, FactorVersions, NewFactors
 from api.reporting.co2.service import VERSIONS_MAX
 from api.reporting.components import Provided
-from api.reporting.parameters import Reader
+from api.reporting.parameters import Operator, Reader
 from api.reporting.schema import SCHEMA
-from kit.auth.authenticator import require_kinds
-from kit.auth.token_store import Principal
 from kit.messaging.outbox import Transaction
 from kit.web.idempotency import Idempotent, StoredResponse
 from kit.web.json_body import JsonRoute
@@ -20,8 +18,6 @@ from kit.web.parameters import example, problems
 
 PATH: Final = "/api/v1/analytics/co2-factors"
 _REFUSED: Final = {409: f"There are {VERSIONS_MAX} versions, or the Idempotency-Key was used for another request"}
-
-Operator = Annotated[Principal, Depends(require_kinds("operator"))]
 
 router = APIRouter(prefix=PATH, tags=["analytics"], route_class=JsonRoute)
 

@@ -16,11 +16,12 @@ STATIONS_AT_ONCE: Final = 100  # of one turn, none of which may have any energy
 _COLUMNS: Final = "version, source, from_year, to_year, fallback_name, published_at, published_by"
 _ADD: Final = f"""
 INSERT INTO reporting.co2_version ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING
+RETURNING version
 """  # noqa: S608 - constants
 _ADD_ROWS: Final = """
 INSERT INTO reporting.co2_factor (version, country, year, mg_per_kwh)
 SELECT $1, country, year, mg_per_kwh
-FROM unnest($2::text[], $3::int[], $4::int[]) AS given (country, year, mg_per_kwh) ON CONFLICT DO NOTHING
+FROM unnest($2::text[], $3::int[], $4::int[]) AS given (country, year, mg_per_kwh)
 """
 _VERSIONS: Final = f"SELECT {_COLUMNS} FROM reporting.co2_version ORDER BY version DESC"  # noqa: S608
 _VERSION: Final = f"SELECT {_COLUMNS} FROM reporting.co2_version WHERE version = $1"  # noqa: S608
@@ -62,8 +63,9 @@ WITH put AS (
     RETURNING station_id
 ) {_STALE.format(stations="SELECT station_id FROM put")}"""  # noqa: S608
 _ALL_STALE: Final = _STALE.format(stations="SELECT DISTINCT station_id FROM reporting.connector WHERE station_id <> $1")
+# Those that an event locks are skipped: it takes them in another order.
 _NEXT_STALE: Final = """
-SELECT station_id, since, until FROM reporting.co2_stale ORDER BY noted_at, station_id LIMIT $1 FOR UPDATE
+SELECT station_id, since, until FROM reporting.co2_stale ORDER BY noted_at, station_id LIMIT $1 FOR UPDATE SKIP LOCKED
 """
 # $4: the facet of energy.
 _HOURS: Final = """
@@ -119,10 +121,10 @@ class Co2Store:
     async def add(
         self, connection: Transaction, version: int, new: FactorSource, rows: Iterable[FactorRow], made: tuple[Any, str]
     ) -> None:
-        """Store a version, made (when, by whom); one that is there stays as it is."""
+        """Store a version, made (when, by whom); one that is there stays as it is, its rows too."""
         about = (new.source, new.from_year, new.to_year, new.fallback_name)
-        await connection.execute(_ADD, version, *about, *made)
-        await connection.execute(_ADD_ROWS, version, *map(list, zip(*rows, strict=True)))
+        if await connection.fetchval(_ADD, version, *about, *made) is not None:
+            await connection.execute(_ADD_ROWS, version, *map(list, zip(*rows, strict=True)))
 
     async def in_force(
         self, connection: Transaction, asked: Sequence[int], countries: Iterable[str]
@@ -153,7 +155,7 @@ class Co2Store:
         await connection.execute(_ALL_STALE, "", *span, now)
 
     async def stale(self, connection: Transaction) -> list[StaleStation]:
-        """Some of those that are, the first noted first, locked."""
+        """Some of those that are and that nothing else has locked, the first noted first, locked."""
         return [StaleStation(*row) for row in await connection.fetch(_NEXT_STALE, STATIONS_AT_ONCE)]
 
     async def hours_with_energy(

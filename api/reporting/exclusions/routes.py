@@ -3,17 +3,15 @@
 from typing import Annotated, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Body, Depends, Path, Query, Request
+from fastapi import APIRouter, Body, Path, Query, Request
 from fastapi.responses import Response
 
 from api.reporting.components import Provided
 from api.reporting.exclusions import examples
 from api.reporting.exclusions.models import Exclusion, ExclusionPage, NewExclusion
 from api.reporting.exclusions.store import ExclusionFilter
-from api.reporting.parameters import Reader
+from api.reporting.parameters import Operator, Reader
 from api.reporting.schema import SCHEMA
-from kit.auth.authenticator import require_kinds
-from kit.auth.token_store import Principal
 from kit.clock import format_rfc3339
 from kit.instants import Instant
 from kit.messaging.outbox import Transaction
@@ -27,8 +25,6 @@ from schemas.identifiers import StationId
 PATH: Final = "/api/v1/uptime/exclusions"
 EXCLUSIONS_MAX: Final = 1_000  # ~900 B each at the most: 900 kB
 EXCLUSIONS_DEFAULT: Final = 100
-
-Operator = Annotated[Principal, Depends(require_kinds("operator"))]
 
 router = APIRouter(prefix=PATH, tags=["reports"], route_class=JsonRoute)
 

@@ -9,7 +9,6 @@ import numpy as np
 from api.reporting.analytics.figures import SummedFigures
 from api.reporting.tables import Column, ColumnType, Table, TableShape
 from api.reporting.uptime.loading import PortBatch
-from api.reporting.uptime.outages import outages_of, repairs_in
 from api.reporting.uptime.uptime import PCT_MILLI, monthly, share_up_mpct
 from api.reporting.uptime.uptime_tables import STATION, milli_minutes
 from kit.clock import to_ms
@@ -31,6 +30,9 @@ class OperationsColumn(NamedTuple):
     over: int = 1
 
 
+_MEAN_REPAIR: Final = OperationsColumn(
+    "mttr", Column("repair_min_mean", ColumnType.THOUSANDTHS, "Mean repair (min)"), over=60
+)
 OPERATIONS_COLUMNS: Final = (
     OperationsColumn("energy_delivered", Column("energy_kwh", ColumnType.THOUSANDTHS, "Energy (kWh)", 28), over=_MILLI),
     OperationsColumn("co2", Column("co2e_kg", ColumnType.THOUSANDTHS, "CO2e (kg)", 24), over=_MILLI),
@@ -42,9 +44,10 @@ OPERATIONS_COLUMNS: Final = (
     OperationsColumn("peak_power", Column("peak_power_kw", ColumnType.THOUSANDTHS, "Peak (kW)", 24), over=_MILLI),
     OperationsColumn("faulted", Column("faulted_pct", ColumnType.THOUSANDTHS, "Faulted (%)"), times=PCT_MILLI),
     OperationsColumn("silent", Column("silent_pct", ColumnType.THOUSANDTHS, "Silent (%)"), times=PCT_MILLI),
-    OperationsColumn("mttr", Column("repair_min_mean", ColumnType.THOUSANDTHS, "Mean repair (min)"), over=60),
+    _MEAN_REPAIR,
     OperationsColumn("session_duration", Column("session_s_mean", ColumnType.THOUSANDTHS, "Mean session (s)"), times=1),
 )
+REPAIRS_METRIC: Final = _MEAN_REPAIR.metric
 OPERATIONS: Final = TableShape(
     "operations",
     "Energy, sessions and utilisation",
@@ -66,8 +69,14 @@ AVAILABILITY: Final = TableShape(
 )
 REVENUE_METRICS: Final = ("revenue", "revenue_incl_vat", "demand_margin")
 _MARGIN: Final = (
-    Column("demand_margin", ColumnType.MICROS, "Demand margin", 40, "excl. VAT, by demand pricing; of it"),
-    Column("margins_unknown", ColumnType.INTEGER, "Unknown", 20, "charges of which that is not known"),
+    Column(
+        "demand_margin",
+        ColumnType.MICROS,
+        "Demand margin",
+        40,
+        "excl. VAT; the part of the revenue that demand pricing added",
+    ),
+    Column("margins_unknown", ColumnType.INTEGER, "Unknown", 20, "documents of charges of which that is not known"),
 )
 REVENUE: Final = TableShape(
     "revenue",
@@ -158,19 +167,15 @@ def sources_table(figures: Sequence[SummedFigures[GroupCurrency]]) -> Table:
     return table
 
 
-def add_availability(table: Table, batch: PortBatch) -> None:
-    """A row for each station. The batch is of the report's time."""
+def add_availability(table: Table, batch: PortBatch, repairs: SummedFigures[GroupCurrency]) -> None:
+    """A row for each station. The batch is of the report's time; `repairs`: metric REPAIRS_METRIC by station."""
     line = batch.times.line
     counted = monthly(batch.times, np.array([line.start_ms, line.end_ms], np.int64))
-    outages = outages_of(batch.times)
     ports: dict[str, list[int]] = {}
     for port, (station_id, _) in enumerate(batch.names):
         ports.setdefault(station_id, []).append(port)
     for station_id, own in ports.items():
         service, outage, excluded = (values[own].sum(keepdims=True) for values in counted)
-        repairs = [repairs_in(outages.of_port(port), line.start_ms, line.end_ms + 1) for port in own]
-        count = sum(one.number for one in repairs)
-        total_ms = sum(one.total_ms for one in repairs)
         share: Any = share_up_mpct(service, outage, excluded).item()
         table.add(
             station_id,
@@ -178,7 +183,7 @@ def add_availability(table: Table, batch: PortBatch) -> None:
             milli_minutes(outage.item()).item(),
             milli_minutes(excluded.item()).item(),
             None if share < 0 else share,
-            count,
-            milli_minutes(total_ms // count).item() if count else None,
+            repairs.sums.get((station_id, ""), {}).get("repairs", 0),
+            _value(repairs, station_id, _MEAN_REPAIR),
             milli_minutes(service.item()).item(),
         )

@@ -48,7 +48,11 @@ class ReportComputation:
         }
         availability = Table(business_tables.AVAILABILITY)
         async for stations in self._loader.stations(report.stations):
-            business_tables.add_availability(availability, await self._loader.ports(stations, report.start, report.end))
+            ports = await self._loader.ports(stations, report.start, report.end)
+            repairs = await self._summed(
+                business_tables.REPAIRS_METRIC, report, "station", group_and_currency, stations
+            )
+            business_tables.add_availability(availability, ports, repairs)
         operations = business_tables.operations_table(figures)
         return operations, availability, business_tables.sources_table(list(figures.values()))
 
@@ -63,9 +67,15 @@ class ReportComputation:
         )
 
     async def _summed(
-        self, metric: str, report: StoredReport, group: Group | None, key: Callable[[Figure], Key]
+        self,
+        metric: str,
+        report: StoredReport,
+        group: Group | None,
+        key: Callable[[Figure], Key],
+        stations: Sequence[str] | None = None,
     ) -> SummedFigures[Key]:
-        names = tuple(report.stations or ()) if group == "station" else ()
+        """Of some stations, or of the report's, where they are grouped by station; else of all."""
+        names = tuple(stations or report.stations or ()) if group == "station" else ()
         by = width_of(report.start, report.end)
         return await self._figures.summed(FigureQuery(metric, report.start, report.end, by, group, names), key)
 

@@ -52,16 +52,16 @@ _ROLL_UPS: Final = "hourly roll-ups (the table of sources says of what)"
 FACTS: Final[Mapping[ReportKind, KindFacts]] = {
     ReportKind.OPERATIONS: KindFacts(
         "Operations",
-        "Energy, sessions and utilisation are metrics of GET /api/v1/analytics, summed over the time; the table of "
-        "sources has their definitions. Outage: in service and not up, as 23 CFR 680.116 has it, silence included. "
-        "Shares are rounded down.",
+        "Energy, sessions, utilisation and repairs are metrics of GET /api/v1/analytics, summed over the time; the "
+        "table of sources has their definitions. Outage: in service and not up, as 23 CFR 680.116 has it, silence "
+        "included. Shares are rounded down.",
         (_ROLL_UPS, _STATUSES, _REGISTRY, _EXCLUSIONS),
     ),
     ReportKind.REVENUE: KindFacts(
         "Revenue",
         "What invoices charge less what credit notes give back, exact to the micro-unit, by the hour in which the "
-        "charge ended. What has no document yet does not count. The demand margin is what of "
-        "it demand pricing brought, excl. VAT; of so many charges as are Unknown it is not known.",
+        "charge ended. What has no document yet does not count. The demand margin is the part of the revenue that "
+        "demand pricing added, excl. VAT. Unknown: documents of charges of which that is not known.",
         (_ROLL_UPS,),
     ),
     ReportKind.UPTIME: KindFacts(

@@ -48,12 +48,12 @@ class Sums:
 
 SUMS: Final[dict[Facet, Sums]] = {
     Facet.ENERGY: Sums(("in_session_mwh", "outside_mwh")),
-    # Of each quarter of the hour the mean of the powers that its readings have. Of a day only the largest is kept.
     Facet.CO2: Sums(("co2e_mg",)),
+    # Of each quarter of the hour the mean of the powers that its readings have. Of a day only the largest is kept.
     Facet.POWER: Sums(tuple(f"power_mw_{quarter}" for quarter in range(QUARTERS)), over_time="max"),
     Facet.STATUS: Sums(("known_ms", "occupied_ms", "delivering_ms", "faulted_ms", "unavailable_ms", "silent_ms")),
     Facet.SESSIONS: Sums(("sessions", "void", "duration_ms", "export_mwh", "attempts", "successes")),
-    # Margins of demand pricing are summed as far as they are known; how many are not is counted.
+    # Margins of demand pricing are summed as far as they are known; documents of charges without one are counted.
     Facet.MONEY: Sums(("excl_micros", "incl_micros", "documents", "demand_margin_micros", "margins_unknown")),
     Facet.RESERVATIONS: Sums(("reservations", "used", "no_shows", "cancelled")),
     Facet.WAITING: Sums(("waited", "waited_ms")),

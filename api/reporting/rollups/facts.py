@@ -110,9 +110,9 @@ def repairs(names: Sequence[tuple[str, int]], ended: EndedOutages) -> Facts:
     """Of ports and the outages that repairs ended, by the hour of the end."""
     return _summed(
         (FactKey(station_id, connector_id, hour_of(from_ms(end_ms))), (1, counted_ms))
-        for port, end_ms, counted_ms in zip(*(column.tolist() for column in ended[:3]), strict=True)
+        for port, end_ms, counted_ms in zip(*(column.tolist() for column in ended.repairs()[:3]), strict=True)
         for station_id, connector_id in (names[port],)
-        if counted_ms > 0 and connector_id != MAIN_METER
+        if connector_id != MAIN_METER
     )
 
 
@@ -145,6 +145,7 @@ def money(rows: Iterable[Row]) -> Facts:
 
 
 def _margin(demand_margin_micros: int | None) -> tuple[int, int]:
+    """The margin, and how many documents of charges have none that is known: 0 or 1."""
     return (0, 1) if demand_margin_micros is None else (demand_margin_micros, 0)
 
 

@@ -32,7 +32,6 @@ PASSED_HOURS_MAX: Final = 48  # noted at once, after the service was down
 # Of these facets less is known later than before only where the source drops what is old: then the row stays.
 _ONLY_GROWS: Final = frozenset({Facet.ENERGY, Facet.POWER, Facet.STATUS})
 # Entries of waiting lists are forgotten after 30 days.
-_FOR_EVER: Final = timedelta(days=100 * 365)
 _KNOWN_FOR: Final = {Facet.WAITING: timedelta(days=29)}
 
 
@@ -46,7 +45,7 @@ class RollUpService:
         notes: NoteStore,
         co2: Co2Store,
         clock: Clock,
-        statuses_kept: Callable[[], timedelta] = lambda: _FOR_EVER,
+        statuses_kept: Callable[[], timedelta],
     ) -> None:
         self._database = database
         self._store = store
@@ -57,8 +56,7 @@ class RollUpService:
 
     async def run(self) -> None:
         """Note what has other factors of CO2, group stations and compute what is dirty, a batch of each in turn: none
-        waits for the others. Another
-        process that does so at the moment does it all."""
+        waits for the others. Another process that does so at the moment does it all."""
         for _ in range(ROUNDS_MAX):
             noted = await self._note_stale()
             grouped, computed = await self._group_some(), await self._compute_some()
@@ -73,15 +71,17 @@ class RollUpService:
             if not await self._store.try_lock(connection) or await self._store.has_many(connection, hour_of(now)):
                 return False
             stations = await self._co2.stale(connection)
+            noted: list[tuple[Place, int]] = []
             for one in stations:
                 hours = await self._co2.hours_with_energy(connection, one, Facet.ENERGY, room)
-                places = [(Place(one.station_id, hour), Facet.CO2.bit) for hour in hours]
-                await self._notes.note(connection, places, now)
+                noted += ((Place(one.station_id, hour), Facet.CO2.bit) for hour in hours)
                 room -= len(hours)
                 if not room:
                     await self._co2.noted(connection, one.station_id, hours[-1] + HOUR)
                     break
                 await self._co2.noted(connection, one.station_id, None)
+            # All at once: events note hours of several stations meanwhile, and all wait for each other in one order.
+            await self._notes.note(connection, noted, now)
             return bool(stations)
 
     async def _group_some(self) -> bool:

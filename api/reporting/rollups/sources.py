@@ -19,7 +19,7 @@ from api.reporting.rollups import facts
 from api.reporting.rollups.facets import HOUR, OF_PORTS, Facet, Facts, Place
 from api.reporting.rollups.store import RollUpStore
 from api.reporting.uptime.loading import STATIONS_AT_ONCE, PortBatch, PortLoader
-from api.reporting.uptime.repairs import LOOK_BACKS_MS, repairs_of
+from api.reporting.uptime.repairs import LOOK_BACKS_MS, ended_outages
 from api.reporting.uptime.store import UptimeStore
 from api.reporting.uptime.uptime import monthly
 from kit.clock import from_ms, to_ms
@@ -136,7 +136,7 @@ async def _repairs(
     """Repairs from `start` to `end` of the ports that are loaded, with more of the past of stations that need it."""
     found: Facts = {}
     for number in range(1, len(LOOK_BACKS_MS) + 1):
-        ended = repairs_of(ports.times, to_ms(start), to_ms(end))
+        ended = ended_outages(ports.times, to_ms(start), to_ms(end))
         line_start = from_ms(ports.times.line.start_ms)
         is_last = number == len(LOOK_BACKS_MS) or (statuses_from is not None and line_start <= statuses_from)
         unknown = set() if is_last else {ports.names[port][0] for port in ended.port[ended.from_before].tolist()}

@@ -20,7 +20,7 @@ LOOK_BACKS_MS: Final = (1, _DAY_MS, 8 * _DAY_MS, 64 * _DAY_MS, LONGEST_MS)
 
 
 class EndedOutages(NamedTuple):
-    """Outages that repairs ended, by port and end. One that is excluded throughout counts 0 ms."""
+    """Outages that ended by the port being up again, by port and end. One that is excluded throughout counts 0 ms."""
 
     port: Ints
     end_ms: Ints
@@ -31,8 +31,12 @@ class EndedOutages(NamedTuple):
         """Some of them."""
         return EndedOutages(self.port[chosen], self.end_ms[chosen], self.counted_ms[chosen], self.from_before[chosen])
 
+    def repairs(self) -> "EndedOutages":
+        """Those that count: one that is excluded throughout was none of the operator's."""
+        return self.only(self.counted_ms > 0)
 
-def repairs_of(times: PortTimes, start_ms: int, end_ms: int) -> EndedOutages:
+
+def ended_outages(times: PortTimes, start_ms: int, end_ms: int) -> EndedOutages:
     """Those of [start_ms, end_ms), which is within the line's time."""
     spans, _, ended = outages_of(times)
     chosen = ended & (spans.end_ms >= start_ms) & (spans.end_ms < end_ms)

@@ -10,7 +10,8 @@ from api.reporting.tables import Column, ColumnType, Table, TableShape
 from api.reporting.uptime.intervals import Ints
 from api.reporting.uptime.loading import PortBatch
 from api.reporting.uptime.months import YEAR_MONTHS, months_between, shifted, to_column_ms
-from api.reporting.uptime.outages import excluded_by_each, outages_of, repairs_in
+from api.reporting.uptime.outages import excluded_by_each
+from api.reporting.uptime.repairs import ended_outages
 from api.reporting.uptime.uptime import (
     MINUTE_MS,
     MonthlyTimes,
@@ -132,14 +133,13 @@ def add_exclusions(table: Table, batch: PortBatch) -> None:
 
 def add_repairs(table: Table, batch: PortBatch, start: datetime, end: datetime) -> None:
     """A row for each port that was repaired from `start` to `end`."""
-    outages = outages_of(batch.times)
     start_ms, end_ms = to_column_ms([start, end]).tolist()
-    for port, (station_id, connector_id) in enumerate(batch.names):
-        own = outages.of_port(port)
-        repairs = repairs_in(own, start_ms, end_ms)
-        if repairs.mean_ms is not None:
-            figures = (milli_minutes(repairs.mean_ms).item(), milli_minutes(repairs.total_ms).item())
-            table.add(station_id, connector_id, repairs.number, *figures)
+    repairs = ended_outages(batch.times, start_ms, end_ms).repairs()
+    ports, first, numbers = np.unique(repairs.port, return_index=True, return_counts=True)
+    totals_ms = np.add.reduceat(repairs.counted_ms, first) if len(ports) else repairs.counted_ms
+    rows = (ports, numbers, milli_minutes(totals_ms // numbers), milli_minutes(totals_ms))
+    for port, number, mean, total in zip(*(column.tolist() for column in rows), strict=True):
+        table.add(*batch.names[port], number, mean, total)
 
 
 def tables() -> Sequence[Table]:

@@ -1,6 +1,7 @@
 """CO2: factors by country and year, in versions, and figures that are computed again when one is published or a
 station's country changes. That every figure is right, in every grouping, is tested in test_figures.py."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -15,14 +16,17 @@ from api.reporting.analytics.service import AnalyticsQuery
 from api.reporting.co2 import examples
 from api.reporting.co2.factors import UNKNOWN, Factors, co2e_mg
 from api.reporting.co2.models import FactorTable, FactorVersions, NewFactors
-from api.reporting.co2.shipped import shipped
+from api.reporting.co2.shipped import rows_of, shipped
+from api.reporting.co2.store import Co2Store
 from api.reporting.rollups import service
+from api.reporting.rollups.facets import Facet, Place
 from kit.clock import format_rfc3339
 from schemas import topics
 from schemas.events import Event, EventMetadata, StationChanged
 from tests.api.reporting.month import START, Month
 from tests.api.reporting.recomputation import figures_of
 from tests.api.reporting.running import Reporting, reporting, served
+from tests.waiting import eventually
 
 PATH = "/api/v1/analytics/co2-factors"
 SPAN = {"from": "2026-03-27", "to": "2026-03-29"}
@@ -33,6 +37,11 @@ NEW: dict[str, Any] = {
     "fallback": [{"year": 2024, "co2e_g_per_kwh": 150}],
     "factors": [{"country": "deu", "year": 2025, "co2e_g_per_kwh": 300.125}],
 }
+_HOURS_WITH_ENERGY = """
+SELECT DISTINCT c.station_id, h.hour FROM reporting.hour AS h
+JOIN reporting.connector AS c ON c.connector_key = h.series_key WHERE h.facet = 0
+"""
+_WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 NEW_G_PER_KWH = {"DEU": Decimal("300.125"), "": Decimal(150)}
 
 
@@ -145,6 +154,59 @@ async def test_the_source_names_the_newest_versions_and_says_how_many_more_there
         assert [one.version for one in page.factors or ()] == [1, 2, 3, 4, 5, 6]
         assert "(version 6: edition 6; fallback: a guess; version 5:" in page.source
         assert page.source.endswith("version 4: edition 4; fallback: a guess; and 3 older versions)")
+
+
+async def test_hours_to_come_do_not_wait_to_be_computed(database_url: str) -> None:
+    async with reporting(database_url) as own:
+        month = await own.play(11)
+        await _publish(own)
+        for start, waits in ((month.start, True), (month.start + timedelta(days=5), False)):
+            query = AnalyticsQuery("co2", start, start + timedelta(days=1), "hour", "UTC", None, (), 10, None)
+            page, _ = await own.service.analytics.figures(query)
+            assert (page.pending_hours > 0, page.pending_hours == 0) == (waits, not waits)
+
+
+async def test_noting_stale_hours_and_an_event_wait_for_each_other_in_one_order(database_url: str) -> None:
+    """By hour and then by station, so that they never wait in a circle."""
+    async with reporting(database_url) as own:
+        month = await own.play(11)
+        await _publish(own)
+        first, last = sorted(month.registry)
+        rows = await own.service.database.fetch(_HOURS_WITH_ENERGY)
+        hours = {station: {row["hour"] for row in rows if row["station_id"] == station} for station in (first, last)}
+        early, late = min(hours[last]), max(hours[first])
+        assert early < late
+        async with own.service.database.transaction() as event:
+            await own.service.note_store.note(event, [(Place(last, early), Facet.ENERGY.bit)], own.clock.now())
+            job = asyncio.create_task(own.service.rollups.run())
+            await eventually(lambda: own.writer.execute(_WAITING).fetchone() == (1,))
+            await own.service.note_store.note(event, [(Place(first, late), Facet.ENERGY.bit)], own.clock.now())
+        await job
+        await own.compute()
+        assert await _found(own, month) == _expected(month, own, **NEW_G_PER_KWH)
+
+
+async def test_a_stale_station_that_an_event_has_locked_is_left_for_later(database_url: str) -> None:
+    async with reporting(database_url) as own:
+        month = await own.play(11)
+        await _publish(own)
+        locked, other = month.registry
+        stale = "SELECT station_id FROM reporting.co2_stale"
+        assert {row[0] for row in await own.service.database.fetch(stale)} == {locked, other}
+        async with own.service.database.transaction() as event:
+            await event.execute("UPDATE reporting.co2_stale SET until = until WHERE station_id = $1", locked)
+            await own.service.rollups.run()
+            assert [row[0] for row in await own.service.database.fetch(stale)] == [locked]
+        await own.compute()
+        assert await _found(own, month) == _expected(month, own, **NEW_G_PER_KWH)
+
+
+async def test_a_version_that_is_there_stays_as_it_is_its_rows_too(database_url: str) -> None:
+    other = NewFactors.model_validate(NEW)
+    async with reporting(database_url) as own, own.service.database.transaction() as connection:
+        before = await own.service.co2.table(connection, 1)
+        await Co2Store().add(connection, 1, other, rows_of(other), (own.clock.now(), "test"))
+        assert await own.service.co2.table(connection, 1) == before
 
 
 async def test_what_is_published_needs_no_windows(database_url: str) -> None:

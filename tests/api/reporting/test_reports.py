@@ -210,7 +210,26 @@ async def test_operations_and_revenue_say_from_what_they_are(plain: Reporting) -
     (row,) = await plain.csv(made, "availability")
     assert (row["station_id"], row["ports"], row["service_min"]) == ("ST-1", "2", "2880.000")
     assert (row["outage_min"], row["excluded_min"]) == (f"{240 + 1_440}.000", "60.000")
-    assert (row["repairs"], row["repair_min_mean"]) == ("1", "180.000")
+
+
+async def test_a_report_has_one_mean_time_to_repair_and_an_outage_from_before_it_counts_whole(plain: Reporting) -> None:
+    await a_quarter(plain)
+    key = plain.connector("ST-2", 1)
+    await plain.register("ST-2", 1, at=at("2025-12-01"))
+    plain.status(key, at("2025-12-01"), Status.AVAILABLE)
+    plain.status(key, at("2026-02-01T22:00"), Status.FAULTED)
+    plain.status(key, at("2026-02-03T01:00"), Status.AVAILABLE)
+    await plain.service.components.rollups.run()
+    made = await plain.report(kind="operations", group="station", **{"from": "2026-02-03", "to": "2026-02-04"})
+    operations, availability = [await plain.csv(made, name) for name in ("operations", "availability")]
+    figures = {row["station_id"]: (row["repairs"], row["repair_min_mean"]) for row in availability}
+    assert figures == {"ST-1": ("1", "180.000"), "ST-2": ("1", f"{27 * 60}.000")}
+    assert {row["group"]: row["repair_min_mean"] for row in operations} == {
+        station: mean for station, (_, mean) in figures.items()
+    }
+    assert {row["station_id"]: row["outage_min"] for row in availability}["ST-2"] == "60.000"
+    by_site = await plain.report(kind="operations", group="site", **{"from": "2026-02-03", "to": "2026-02-04"})
+    assert await plain.csv(by_site, "availability") == availability
 
 
 async def test_a_report_is_announced_once_it_can_be_fetched(plain: Reporting) -> None:

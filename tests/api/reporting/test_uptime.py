@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from api.reporting.uptime.intervals import Intervals, covered, difference, intersection, merged
 from api.reporting.uptime.months import is_month_start, month_start, months_between, shifted, to_column_ms
-from api.reporting.uptime.outages import excluded_by_each, outages_of, repairs_in
+from api.reporting.uptime.outages import excluded_by_each, outages_of
 from api.reporting.uptime.ports import PortLine, Spans
+from api.reporting.uptime.repairs import ended_outages
 from api.reporting.uptime.uptime import (
     MINUTE_MS,
     UP_STATUSES,
@@ -120,10 +121,12 @@ def test_outages_equal_the_runs_of_minutes(
         (int(p), int(s) // MINUTE_MS, int(e) // MINUTE_MS, int(x) // MINUTE_MS, bool(b)) for p, s, e, x, b in found
     ]
     assert minutes == expected
-    repairs = repairs_in(outages, 50 * MINUTE_MS, 150 * MINUTE_MS)
-    counted = [end - start - taken for _, start, end, taken, ended in expected if ended and 50 <= end < 150]
-    counted = [length for length in counted if length > 0]
-    assert (repairs.number, repairs.total_ms) == (len(counted), sum(counted) * MINUTE_MS)
+    repairs = ended_outages(times, 50 * MINUTE_MS, 150 * MINUTE_MS).repairs()
+    counted = [(one[0], one[2], one[2] - one[1] - one[3]) for one in expected if one[4] and 50 <= one[2] < 150]
+    found_repairs = zip(*(column.tolist() for column in repairs[:3]), strict=True)
+    assert [(port, end // MINUTE_MS, counted_ms // MINUTE_MS) for port, end, counted_ms in found_repairs] == [
+        one for one in counted if one[2] > 0
+    ]
     each = excluded_by_each(times, spans_of(exclusions))
     for exclusion, covered_ms in zip(exclusions, each, strict=True):
         down = minutes_in(service, exclusion.port) - minutes_in(
