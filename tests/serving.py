@@ -15,6 +15,7 @@ from kit.database.migrations import migrate
 from kit.database.postgres import Database, connect_sync, open_database
 from kit.database.roles import Grant, ensure_roles
 from kit.live.view import LiveView
+from kit.log.partitioned_log import LogWriter
 from kit.messaging.bus import Bus
 from kit.messaging.consumer import ConsumerMetrics
 from kit.service import Context, Service, provide
@@ -66,6 +67,7 @@ async def open_service(
     *,
     app: FastAPI | None = None,
     live: LiveView | None = None,
+    writer: LogWriter | None = None,
     settings: Settings | None = None,
     registry: CollectorRegistry | None = None,
     connections_max: int = 8,
@@ -86,6 +88,7 @@ async def open_service(
         app=app or FastAPI(),
         own_database=database,
         live_view=live,
+        log_writer=writer,
         services=(service,),
         runtime_config=config,
     )

@@ -25,6 +25,7 @@ SERVICES: Final = {
     "billing": "billing.declaration:SERVICE",
     "worker": "streams.declaration:SERVICE",
     "gateway": "ingest.declaration:GATEWAY",
+    "reingest": "ingest.reingest.declaration:SERVICE",
     "bridge": "ingest.declaration:BRIDGE",
     "relay": "voltstream.runtime.relay:SERVICE",
 }
@@ -40,6 +41,7 @@ SUBSETS: Final = {
         "notifications",
         "reporting",
         "billing",
+        "reingest",
     ),
 }
 
