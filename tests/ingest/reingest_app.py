@@ -28,7 +28,7 @@ from tests.ingest.wire_strategies import NOW_MS
 from tests.serving import make_schemas, open_service
 
 OPERATOR: Final = Principal("operator", UUID(int=3), None)
-ALL: Final = {"from": "1970-01-01T00:00:00Z"}
+ALL: Final[dict[str, Any]] = {"from": "1970-01-01T00:00:00Z"}
 
 
 @dataclass

@@ -153,7 +153,7 @@ async def test_conditions_hold_together_and_a_dry_run_changes_nothing(url: str) 
             ({"ids": [1, 2, 5], "reason": "ts_future"}, 2),
             (ALL, 8),
         ):
-            answer = await ask(reingest, **wanted, dry_run=True)  # type: ignore[arg-type]  # of a mixture
+            answer = await ask(reingest, **wanted, dry_run=True)
             assert (answer.dry_run, answer.replayed) == (True, expected), wanted
     assert (stream.accepted, marked(url)) == (0, set())
 
@@ -205,8 +205,10 @@ async def test_retention_and_the_ledgers_writer_do_not_wait_for_a_replay(url: st
         async def append(self, partition: int, record: bytes) -> None:
             with psycopg.connect(url, options="-c lock_timeout=1000") as connection:
                 connection.execute("UPDATE telemetry.ledger SET stored = stored + 1")
-                connection.execute("INSERT INTO telemetry.quarantine (partition, received_at, reason, detail, raw) "
-                                   "VALUES (0, now(), '', '', '')")  # fmt: skip
+                connection.execute(
+                    "INSERT INTO telemetry.quarantine (id, partition, received_at, reason, detail, raw) "
+                    "OVERRIDING SYSTEM VALUE SELECT max(id) + 1, 0, now(), '', '', '' FROM telemetry.quarantine"
+                )
             await super().append(partition, record)
 
     async with reingesting(url, stream := Committing()) as reingest:
@@ -220,7 +222,7 @@ async def test_retention_and_the_ledgers_writer_do_not_wait_for_a_replay(url: st
         ({}, "say which"),
         ({"dry_run": True}, "say which"),
         (EMPTY, "before"),
-        ({"ids": []}, ""),
+        ({"ids": []}, "at least 1"),
     ],
 )
 def test_a_request_says_which(body: dict[str, Any], words: str) -> None:

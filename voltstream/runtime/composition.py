@@ -16,6 +16,7 @@ from fastapi import APIRouter
 from kit.clock import SystemClock
 from kit.config.runtime import RuntimeConfig
 from kit.database.postgres import Database, open_database
+from kit.database.write_probe import WriteProbe
 from kit.errors import Contended, DatabaseLost, Unavailable
 from kit.live.view import LiveView
 from kit.log.partitioned_log import InProcessLog, LogWriter
@@ -139,9 +140,11 @@ class Composition:
     async def _database(self, service: Service[Any], stack: AsyncExitStack) -> Database | None:
         if not service.has_database or service.without_pool:
             return None
-        database = await open_database(self._url, name=f"voltstream {service.name}", role=service.role)
+        name, query_s_max = f"voltstream {service.name}", self._settings.query_s_max
+        database = await open_database(self._url, name=name, role=service.role, query_s_max=query_s_max)
         stack.push_async_callback(database.close)
-        self._web.ready.setdefault("database", database.ping)
+        if "database" not in self._web.ready:
+            self._web.ready["database"] = WriteProbe(database, self._web.clock.monotonic_s).check
         return database
 
     def _serve(self, service: Service[Any], components: Any) -> None:
