@@ -16,7 +16,6 @@ from fastapi import APIRouter
 from kit.clock import SystemClock
 from kit.config.runtime import RuntimeConfig
 from kit.database.postgres import Database, open_database
-from kit.database.write_probe import WriteProbe
 from kit.errors import Contended, DatabaseLost, Unavailable
 from kit.live.view import LiveView
 from kit.log.partitioned_log import InProcessLog, LogWriter
@@ -143,8 +142,7 @@ class Composition:
         name, query_s_max = f"voltstream {service.name}", self._settings.query_s_max
         database = await open_database(self._url, name=name, role=service.role, query_s_max=query_s_max)
         stack.push_async_callback(database.close)
-        if "database" not in self._web.ready:
-            self._web.ready["database"] = WriteProbe(database, self._web.clock.monotonic_s).check
+        self._web.watch_database(database)
         return database
 
     def _serve(self, service: Service[Any], components: Any) -> None:
