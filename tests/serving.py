@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from kit.clock import Clock
 from kit.config.runtime import RuntimeConfig
 from kit.database.migrations import migrate
-from kit.database.postgres import Database, connect_sync, open_database
+from kit.database.postgres import QUERY_S_MAX, Database, connect_sync, open_database
 from kit.database.roles import Grant, ensure_roles
 from kit.live.view import LiveView
 from kit.log.partitioned_log import LogWriter
@@ -71,13 +71,16 @@ async def open_service(
     settings: Settings | None = None,
     registry: CollectorRegistry | None = None,
     connections_max: int = 8,
+    query_s_max: float = QUERY_S_MAX,
     config: RuntimeConfig | None = None,
 ) -> AsyncIterator[Opened[C]]:
     """The service on a database that has its schema; its routes are mounted on `app`, if one is given.
 
     Streaming responses are not ended here: close `service.streaming_responses(components)` before the server stops.
     """
-    database = await open_database(url, name=service.name, role=service.role, connections_max=connections_max)
+    database = await open_database(
+        url, name=service.name, role=service.role, connections_max=connections_max, query_s_max=query_s_max
+    )
     context = Context(
         settings=settings or load_settings(),
         clock=clock,
