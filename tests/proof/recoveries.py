@@ -20,6 +20,7 @@ from typing import Final
 import httpx
 
 from kit.database.postmaster import signal_server
+from kit.database.supervision import DEATHS_MAX, DEATHS_WINDOW_S
 from tests.private_servers import PrivateServers, fresh_database
 from tests.voltstream.platform import Up, readings, up
 
@@ -27,6 +28,7 @@ DISK_BYTES: Final = 512 << 20  # of the disk that is filled
 _ENOUGH_S: Final = 300.0  # a bound against hanging
 _POLL_S: Final = 0.05
 _AWAY_S: Final = 5.0  # how long what is stopped stays away
+_BETWEEN_S: Final = DEATHS_WINDOW_S / (DEATHS_MAX - 1) + 1.0  # a database that dies more often ends the platform
 EMBEDDED: Final = ("embedded PostgreSQL killed", "embedded PostgreSQL hung (SIGSTOP)", "disk full")
 AWAY: Final = ("postgres", "rabbitmq", "kafka", "redis")
 
@@ -120,6 +122,7 @@ def _embedded_once(name: str, folder: Path, platform: Up, station: Station) -> f
     elif "hung" in name:
         signal_server(data, signal.SIGSTOP)
     else:
+        time.sleep(_BETWEEN_S)
         os.kill(int((data / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
     return seconds_until(lambda: is_back(platform, station))
 
