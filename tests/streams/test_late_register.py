@@ -10,7 +10,9 @@ from schemas.reading import SessionEvent, Status
 from schemas.session import EndReason, HoldReason
 from streams.effects import NULL_I64
 from streams.kernels.session_energy import UJ_PER_MWH
-from tests.streams.memory_store import Row
+from streams.state.partition import PartitionState
+from streams.worker.compute import compute_effects
+from tests.streams.memory_store import AsStoreQueries, MemoryStore, Row
 from tests.streams.reference import Reading, Reference
 from tests.streams.test_energy_ledger_laws import arrivals, by_connector
 from tests.streams.test_step_laws import BASE_MS, PARAMS, RELOADS, blank_readings, frames_of, run
@@ -205,3 +207,34 @@ def test_the_plain_program_holds_the_same_sessions(arrived: list[Reading]) -> No
         if row["end_reason"] != EndReason.WITHDRAWN:
             found[row["connector_key"], row["started_ms"], row["hold"], row["energy_uj"]] += 1
     assert found == expected
+
+
+def test_a_register_is_accounted_for_where_the_readings_of_the_session_before_it_are_gone() -> None:
+    """What it shows of that session is left open then."""
+    moments: list[tuple[str | None, SessionEvent, int | None]] = [
+        ("first", SessionEvent.STARTED, 1_000_000), ("first", SessionEvent.ENDED, 2_000_000),
+        ("second", SessionEvent.STARTED, 2_000_000), ("second", SessionEvent.ENDED, None),
+        (None, SessionEvent.NONE, 2_500_000),
+    ]  # fmt: skip
+    arrived = blank_readings(
+        {
+            "ts_ms": BASE_MS + n * MINUTE_MS,
+            "received_ms": BASE_MS + MINUTE_MS * len(moments),
+            "seq": n,
+            "session_id": session_id,
+            "session_event": sign,
+            "energy_mwh": register,
+        }
+        for n, (session_id, sign, register) in enumerate(moments)
+    )
+    kept, _ = run(frames_of(arrived, [4]), [1])
+    second = next(key for key, session_id in kept.session_ids.items() if session_id == "second")
+    assert (kept.sessions[second]["hold"], kept.sessions[second]["void"]) == (HoldReason.REGISTER_MISSING, 0)
+
+    store, state = MemoryStore(), PartitionState(0)
+    frames = frames_of(arrived, [4])
+    store.apply(compute_effects(state, frames[:1], BASE_MS, AsStoreQueries(store), PARAMS))
+    del store.readings[:2], store.extra[:2]
+    store.apply(compute_effects(state, frames[1:], BASE_MS, AsStoreQueries(store), PARAMS))
+    assert (store.sessions[second]["hold"], store.sessions[second]["void"]) == (0, 1)
+    assert store.readings[-1]["outside_mwh"] == 500_000
