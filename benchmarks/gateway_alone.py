@@ -70,6 +70,7 @@ async def main() -> None:
         authenticator=app.state.authenticator,
         clock=clock,
         registry=registry,
+        refusals=app.state.refusals,
     )
     app.include_router(ingest.router)
     ingest.start()

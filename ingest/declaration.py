@@ -14,6 +14,7 @@ from ingest.bridge import Bridge, BridgeMetrics
 from ingest.framing import Framer
 from ingest.gateway import Gateway, Limits, make_router
 from ingest.ledger import LedgerReporter
+from ingest.limits import TelemetryBounds
 from ingest.metrics import IngestMetrics
 from ingest.settings import IngestSettings
 from ingest.telemetry_consumer import PREFETCH, TelemetryConsumer
@@ -23,6 +24,7 @@ from kit.live.view import LiveView
 from kit.log.partitioned_log import LogWriter
 from kit.messaging.bus import Message
 from kit.service import Consumes, Context, Service
+from kit.web.limits.refusals import Refusals
 from schemas.topics import TELEMETRY_GENERATED
 
 _MS_PER_DAY = 86_400_000
@@ -41,6 +43,7 @@ class Ingest:
         authenticator: Authenticator,
         clock: Clock,
         registry: CollectorRegistry,
+        refusals: Refusals,
     ) -> None:
         """`settings`: as they are now. Of a request's body the bound of the start stays: it is in the OpenAPI."""
         self.source = secrets.token_hex(8)
@@ -61,7 +64,7 @@ class Ingest:
         )
         self._telemetry_consumer = TelemetryConsumer(self._framer, self._rules, metrics)
         self.router: APIRouter = make_router(
-            Gateway(self._framer, authenticator, clock, self._limits, metrics), settings().body_bytes_max
+            Gateway(self._framer, authenticator, clock, self._limits, metrics, refusals), settings().body_bytes_max
         )
 
     def start(self) -> None:
@@ -97,7 +100,13 @@ def limits_of(settings: IngestSettings) -> Limits:
         readings_max=settings.readings_per_request_max,
         age_ms_max=settings.age_days_effective * _MS_PER_DAY,
         future_ms_max=settings.future_s_max * 1_000,
-        quarantined_per_hour_max=settings.quarantined_per_hour_max,
+        of_token=TelemetryBounds(
+            settings.quarantined_per_hour_max,
+            settings.station_readings_per_minute_max,
+            settings.fleet_readings_per_minute_max,
+            settings.new_stations_per_hour_max,
+            settings.new_weeks_per_hour_max,
+        ),
     )
 
 
@@ -113,6 +122,7 @@ async def open_gateway(context: Context) -> AsyncIterator[Ingest]:
         authenticator=context.app.state.authenticator,
         clock=context.clock,
         registry=context.registry,
+        refusals=context.app.state.refusals,
     )
     ingest.start()
     try:

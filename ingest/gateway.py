@@ -28,18 +28,20 @@ from ingest.admission import (
     to_columns,
 )
 from ingest.bodies import inflate, read_body
-from ingest.budgets import QuarantineBudgets
 from ingest.errors import IngestError, MalformedBody, TooLarge, UnsupportedMedia
 from ingest.framing import Framer
 from ingest.grouping import PendingRequest, RequestContext
+from ingest.limits import TelemetryBounds, TelemetryLimits
 from ingest.metrics import IngestMetrics
 from ingest.openapi import DESCRIPTION, REQUEST_BODY, RESPONSES, STRICT
 from kit.auth.authenticator import Authenticator, require_device
+from kit.auth.token_store import Principal
 from kit.clock import Clock
 from kit.errors import Overloaded
 from kit.observability.logs import correlation_id
 from kit.observability.tracing import current_traceparent
 from kit.spelling import did_you_mean
+from kit.web.limits.refusals import Refusals
 from kit.web.problem import Problem, invalid
 from kit.web.route_rules import body_bytes_max
 from kit.web.serving.direct import DirectHandler, DirectRequest
@@ -73,7 +75,7 @@ class Limits:
     readings_max: int
     age_ms_max: int
     future_ms_max: int
-    quarantined_per_hour_max: int  # of one token
+    of_token: TelemetryBounds
 
 
 class _Form(NamedTuple):
@@ -110,9 +112,10 @@ class Gateway:
         clock: Clock,
         limits: Callable[[], Limits],
         metrics: IngestMetrics,
+        refusals: Refusals,
     ) -> None:
         """`limits`: as they are now."""
-        self._budgets = QuarantineBudgets(lambda: limits().quarantined_per_hour_max, clock.monotonic_s)
+        self._token_limits = TelemetryLimits(lambda: limits().of_token, clock.monotonic_s, refusals)
         self._framer = framer
         self._authenticator = authenticator
         self._clock = clock
@@ -133,13 +136,14 @@ class Gateway:
         try:
             form = _form_of(dict(scope["headers"]))
             rules = self._rules(principal.stations, _is_strict(scope["query_string"]))
+            self._token_limits.check(principal)
             body = await self._read(receive)
             self._count(body)
             short = len(body) <= form.inline_bytes_max
             admitted = self._admit(form, body, rules) if short else await self._offload(form, body, rules)
         except IngestError as error:
             raise _problem_of(error) from None
-        self._judge(admitted, str(principal.token_id))
+        self._judge(admitted, principal)
         sender = RequestContext(str(principal.token_id), current_traceparent(), correlation_id.get())
         await self._framer.submit(admitted, sender)
         answer = self._answer(admitted)
@@ -155,11 +159,12 @@ class Gateway:
             if len(request.body) > form.inline_bytes_max:
                 return False
             rules = self._rules(request.principal.stations, strict=False)
+            self._token_limits.check(request.principal)
             self._count(request.body)
             admitted = self._admit(form, request.body, rules)
         except IngestError as error:
             raise _problem_of(error) from None
-        self._judge(admitted, request.token_id)
+        self._judge(admitted, request.principal)
         self._framer.enqueue(PendingRequest(admitted, request, partial(self._settle, request, admitted)))
         return True
 
@@ -202,16 +207,15 @@ class Gateway:
         finally:
             self._offloaded -= 1
 
-    def _judge(self, admitted: Admitted, token_id: str) -> None:
-        """Raise Problem where all items are for stations that the token is not bound to, or it has had more refused
-        than are kept."""
+    def _judge(self, admitted: Admitted, principal: Principal) -> None:
+        """Raise Problem where all items are for stations that the token is not bound to, or more than it may send."""
         refused = admitted.refused
-        if not refused:
-            return
-        if not admitted.accepted and all(item.reason == STATION_FORBIDDEN for item in refused):
+        self._token_limits.spend(principal, admitted.accepted + len(refused))
+        if refused and not admitted.accepted and all(item.reason == STATION_FORBIDDEN for item in refused):
             raise Problem(403, refused[0].detail, extensions={"reason": STATION_FORBIDDEN})
-        self._budgets.spend(token_id, len(refused), admitted.accepted, refused[0].detail)
-        self._metrics.refused(refused)
+        self._token_limits.judge(principal, admitted)
+        if refused:
+            self._metrics.refused(refused)
 
     def _answer(self, admitted: Admitted) -> bytes:
         """The body of the 202, once all items are durable. Raises Problem where a single one was refused."""
