@@ -53,6 +53,7 @@ _OFFLOAD_BYTES: Final = 256 << 10
 _OFFLOAD_BYTES_COMPRESSED: Final = 4 << 10
 _OFFLOAD_CONCURRENT_MAX: Final = 2  # each may hold INFLATED_BYTES_MAX and as much again in readings: 2 x 128 MiB
 _OFFLOAD_QUEUED_MAX: Final = 32  # including those that wait for a thread: 32 x BODY_BYTES_MAX = 256 MiB
+_LONG_BYTES: Final = 4 << 10  # takes longer to decode than to ask whether its token may send anything
 _UPLOADS_BYTES_MAX: Final = 256 << 20  # of incomplete bodies: 32 of the largest
 
 _ADMISSIONS: Final[dict[str, Callable[[bytes, AdmissionRules], Admitted]]] = {
@@ -136,9 +137,8 @@ class Gateway:
         try:
             form = _form_of(dict(scope["headers"]))
             rules = self._rules(principal.stations, _is_strict(scope["query_string"]))
-            self._token_limits.check(principal)
             body = await self._read(receive)
-            self._count(body)
+            self._begin(body, principal)
             short = len(body) <= form.inline_bytes_max
             admitted = self._admit(form, body, rules) if short else await self._offload(form, body, rules)
         except IngestError as error:
@@ -159,8 +159,7 @@ class Gateway:
             if len(request.body) > form.inline_bytes_max:
                 return False
             rules = self._rules(request.principal.stations, strict=False)
-            self._token_limits.check(request.principal)
-            self._count(request.body)
+            self._begin(request.body, request.principal)
             admitted = self._admit(form, request.body, rules)
         except IngestError as error:
             raise _problem_of(error) from None
@@ -189,7 +188,10 @@ class Gateway:
             )
         return rules
 
-    def _count(self, body: bytes) -> None:
+    def _begin(self, body: bytes, principal: Principal) -> None:
+        """Count it. Raises Problem 429 where it is not worth decoding."""
+        if len(body) > _LONG_BYTES:
+            self._token_limits.check(principal)
         self._metrics.requests.inc()
         self._metrics.body_bytes.inc(len(body))
 

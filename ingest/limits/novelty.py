@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ingest.admission import Admitted
+from ingest.admission import Admitted, DecodedReadings
 
 WEEK_MS: Final = 7 * 86_400_000  # as the tables of readings are cut
 # Of each half, ~150 B each: 40 MB of 262,144. A fleet in use is known as long as it has no more than the first half.
@@ -34,6 +34,10 @@ class KnownStations:
         self._half_max = half_max
         self._newer: set[str] = set()
         self._older: set[str] = set()
+
+    def has(self, station: str) -> bool:
+        """Whether it is known, without a doubt."""
+        return station in self._newer
 
     def unknown(self, stations: Iterable[str]) -> frozenset[str]:
         """Those in upper case that are not known."""
@@ -63,6 +67,13 @@ class Novelty:
     def find(self, admitted: Admitted, *, any_station: bool) -> Novelties | None:
         """What is new in a request; None: nothing. `any_station`: its token names none."""
         rows = admitted.rows
+        if (
+            isinstance(rows, DecodedReadings)
+            and len(rows.readings) == 1  # the hot path
+            and int(rows.ts_ms[0]) // WEEK_MS in self._weeks
+            and (not any_station or self._stations.has(rows.readings[0].station_id))
+        ):
+            return None
         if isinstance(rows, pa.RecordBatch):
             weeks = self._unknown_weeks(rows.column("ts_ms").to_numpy())
             stations = pc.unique(rows.column("station_id")).to_pylist() if any_station else ()
@@ -78,9 +89,6 @@ class Novelty:
         self._weeks |= novelties.weeks
 
     def _unknown_weeks(self, ts_ms: NDArray[np.int64]) -> frozenset[int]:
-        if len(ts_ms) == 1:  # the hot path
-            week = int(ts_ms[0]) // WEEK_MS
-            return frozenset() if week in self._weeks else frozenset((week,))
         if not len(ts_ms):
             return frozenset()
         first, last = int(ts_ms.min()) // WEEK_MS, int(ts_ms.max()) // WEEK_MS

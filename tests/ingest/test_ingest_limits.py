@@ -133,7 +133,7 @@ async def test_beyond_its_readings_a_token_owes_them_and_no_body_of_it_is_decode
     async with gateway_with(monkeypatch, **bounds) as gateway:
         batch = [reading(seq=number) for number in range(90)]
         assert (await gateway.post(batch, BOUND_DEVICE, query)).status_code == 202  # 30 are owed
-        refused = await gateway.post(b"no json", BOUND_DEVICE, query)
+        refused = await gateway.post(b"no json" * 1_000, BOUND_DEVICE, query)
         assert (refused.status_code, refused.headers["Retry-After"]) == (429, "31")
         assert refused.headers["RateLimit-Policy"] == '"readings";q=60;w=60'
         assert (await gateway.post(batch, DEVICE, query)).status_code == 202
