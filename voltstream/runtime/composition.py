@@ -76,9 +76,10 @@ class Composition:
             await self._open_backends(services, stack)
             if any(follows_config(service) for service in services):
                 opened = open_config(self._settings, self._url, self._lifespan, self._web.registry)
-                self._config, self._config_updates = await stack.enter_async_context(opened)
+                config, self._config_updates = await stack.enter_async_context(opened)
+                self._config = config
                 if any(service.router is not None for service in services):
-                    limits = open_request_limits(self._settings, self._url, self._config, self._lifespan, self._web)
+                    limits = open_request_limits(self._settings, self._url, config, self._lifespan, self._web)
                     await stack.enter_async_context(limits)
             for service in services:
                 await self._open(service, stack)
