@@ -22,6 +22,8 @@ from kit.observability.tracing import context_from, start_span
 from kit.spelling import did_you_mean
 from kit.web import docs_pages
 from kit.web.health import HttpMetrics, ReadyCheck, health_router
+from kit.web.limits.refusals import Refusals
+from kit.web.limits.requests import QUOTA, RequestLimits
 from kit.web.problem import ERRORS_SHOWN_MAX, INTERNAL, Problem, install_problems, invalid, problem_response
 from kit.web.request_body import RequestBody
 from kit.web.request_ids import (
@@ -80,6 +82,8 @@ def make_app(
     install_problems(app)
     metrics, clock = HttpMetrics(registry), clock or SystemClock()
     app.add_middleware(_RequestMiddleware, metrics=metrics, clock=clock)
+    app.state.refusals = Refusals(registry, clock.monotonic_s)
+    app.state.request_limits = RequestLimits(clock.monotonic_s, app.state.refusals)
     app.state.direct_routes = DirectRoutes(app, metrics, clock)
     app.state.connection_metrics = ConnectionMetrics(registry)
     return app
@@ -152,6 +156,7 @@ class _RequestMiddleware:
                 headers = [*message.get("headers", ()), id_header]
                 if scope["path"].startswith(_API) and all(name != b"cache-control" for name, _ in headers):
                     headers.append(NO_STORE)  # it is for whoever has the token
+                headers += scope.get(QUOTA, ())
                 if body.abandoned:
                     headers.append(_CLOSE)
                 message["headers"] = headers

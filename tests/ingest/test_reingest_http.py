@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 import pytest
@@ -99,7 +100,7 @@ async def test_no_request_is_a_server_error_or_answered_otherwise_than_described
 
     @settings(max_examples=60, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
     @given(case=cases_of(schema[PATH]["POST"]))
-    def ask(case: schemathesis.Case[object]) -> None:
+    def ask(case: schemathesis.Case[Any]) -> None:
         answers_as_described(case, app.base_url, headers)
 
     await asyncio.to_thread(ask)

@@ -105,8 +105,10 @@ def filled(folder: Path) -> Iterator[None]:
 def embedded(name: str, times: int) -> list[float]:
     """Seconds, of so many faults of that name."""
     with ExitStack() as stack:
-        disk = small_disk() if name == "disk full" else tempfile.TemporaryDirectory(prefix="voltstream-")
-        folder = Path(stack.enter_context(disk))
+        if name == "disk full":
+            folder = Path(stack.enter_context(small_disk()))
+        else:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="voltstream-")))
         platform = stack.enter_context(up(folder / "data", "--no-simulator"))
         station = Station(platform)
         seconds_until(lambda: is_back(platform, station))

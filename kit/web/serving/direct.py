@@ -22,6 +22,7 @@ from kit.clock import Clock
 from kit.observability.logs import correlation_id, get_logger
 from kit.observability.tracing import child_traceparent, context_from, records_spans, start_span, traceparent_of
 from kit.web.health import HttpMetrics
+from kit.web.limits.requests import RequestLimits
 from kit.web.problem import INTERNAL, Problem, problem_of, problem_response
 from kit.web.request_ids import CORRELATION_KEY, NO_STORE, correlation_id_of, end_span
 from kit.web.route_rules import RouteRules, rules_of
@@ -72,6 +73,7 @@ class DirectRoutes:
 
     def __init__(self, app: FastAPI, metrics: HttpMetrics, clock: Clock) -> None:
         self._app = app
+        self.limits: RequestLimits = app.state.request_limits
         self.metrics = metrics
         self.monotonic_s = clock.monotonic_s
 
@@ -123,8 +125,8 @@ class DirectRequest:
     """
 
     __slots__ = (
-        "_connection", "_route", "_span", "_started_s", "_traceparent", "body", "correlation_id", "disconnected",
-        "headers", "keep_alive", "principal", "response_complete",
+        "_connection", "_quota", "_route", "_span", "_started_s", "_traceparent", "body", "correlation_id",
+        "disconnected", "headers", "keep_alive", "principal", "response_complete",
     )  # fmt: skip
     more_body = False
     message_event = _Unawaited()
@@ -136,6 +138,7 @@ class DirectRequest:
         self._connection = connection
         self._started_s = route.routes.monotonic_s()
         self._traceparent = ""
+        self._quota = b""
         self._span: Span | None = None
         self.headers = headers
         self.principal = principal
@@ -163,11 +166,18 @@ class DirectRequest:
         if records_spans():
             parent = context_from(self.headers.get(b"traceparent", b"").decode("latin-1"))
             self._span = start_span(self._route.method.decode(), parent, SpanKind.SERVER)
+        limits = self._route.routes.limits
         try:
-            return self._route.handler(self)
+            near = limits.spend(self.principal)
+            if near:
+                self._quota = lines_of(near)
+            if self._route.handler(self):
+                return True
         except Exception as error:
             self.fail(error)
             return True
+        limits.give_back(self.principal)
+        return False
 
     def respond(self, status: int, head: bytes, body: bytes) -> None:
         """Answer it. `head`: the headers of this response, each as a line, with its Content-Length."""
@@ -175,8 +185,9 @@ class DirectRequest:
         if not self.disconnected:
             close = b"" if self.keep_alive else b"connection: close\r\n"
             own_id = self.correlation_id.encode()
-            response = b"%b%b%b%b: %b\r\n%b%b\r\n%b" % (
-                _STATUS_LINES[status], self._connection.head, head, CORRELATION_KEY, own_id, _NO_STORE, close, body
+            response = b"%b%b%b%b: %b\r\n%b%b%b\r\n%b" % (
+                _STATUS_LINES[status], self._connection.head, head, CORRELATION_KEY, own_id, _NO_STORE, self._quota,
+                close, body,
             )  # fmt: skip
             self._connection.write_response(response, close=not self.keep_alive)
         route = self._route
