@@ -19,11 +19,19 @@ if TYPE_CHECKING:  # at run time the rules need no token store, and a worker has
 
 ACCEPTED: Final = "voltstream.accepted"
 """Key in a request's scope: the kinds for which its token was accepted last, so that it is checked only once."""
+PRINCIPALS: Final = "voltstream.principals"
+"""Key in the scope of a request whose token is verified: its principals."""
+PRINCIPAL: Final = "voltstream.principal"
+"""Key in the scope of a request whose token was accepted: for which principal first, by the route's rules."""
 BODY_BYTES_MAX: Final = 256 * 1024  # the longest JSON of any service, a full group of stations, is 195 kB
 
 
 async def public() -> None:
     """Dependency of a route that needs no token."""
+
+
+async def counted() -> None:
+    """Dependency of a route whose requests are so many that the audit counts them by token and minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,7 @@ class RouteRules:
 
     kinds: "tuple[Kind, ...] | None"
     body_bytes_max: int
+    counted: bool = False  # by the audit, not recorded one by one
 
 
 class InvalidRouteRules(Exception):
@@ -78,12 +87,13 @@ def rules_of(route: object) -> RouteRules:
         )
     bounds = [call.bytes_max for call in calls if isinstance(call, BodyBytesMax)]
     bytes_max = min(bounds, default=BODY_BYTES_MAX)
+    is_counted = counted in calls
     if not required:
-        return RouteRules(None, bytes_max)
+        return RouteRules(None, bytes_max, is_counted)
     kinds = tuple(kind for kind in required[0] if all(kind in others for others in required))
     if not kinds:
         raise InvalidRouteRules(f"{path} takes no token at all: its rules {required} exclude each other")
-    return RouteRules(kinds, bytes_max)
+    return RouteRules(kinds, bytes_max, is_counted)
 
 
 def check_rules(routes: Iterable[object]) -> None:

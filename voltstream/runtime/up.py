@@ -21,6 +21,7 @@ from kit.service import Service
 from kit.settings import Settings
 from kit.web.app import RunningServer
 from voltstream.errors import ChildFailed
+from voltstream.runtime.auditing import open_audit
 from voltstream.runtime.authentication import open_authenticator
 from voltstream.runtime.children import READY_S_MAX, Child, environment_of
 from voltstream.runtime.composition import Composition
@@ -72,6 +73,7 @@ async def run_up(
         settings = await asyncio.to_thread(with_partitions, settings, url)
         await asyncio.to_thread(bring_up_to_date, url, settings.partitions)
         store = await stack.enter_async_context(open_authenticator(settings, url, web))
+        await stack.enter_async_context(open_audit(url, web, lifespan))
         tokens = await working_tokens(settings, store)
         apart = _apart(settings, options.workers)
         children = await _started(apart, settings.model_copy(update={"database_url": url}), lifespan, web, stack)
