@@ -4,7 +4,7 @@ import asyncio
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -14,7 +14,9 @@ import asyncpg
 import httpx
 import psycopg
 import pytest
+import schemathesis
 from fastapi import APIRouter, Depends
+from hypothesis import HealthCheck, Phase, given, settings
 from prometheus_client import CollectorRegistry
 
 from api.audit import examples
@@ -35,7 +37,7 @@ from kit.web.app import make_app
 from kit.web.problem import Problem
 from kit.web.route_rules import counted
 from kit.web.serving.server import serve
-from tests.described import asked_only_by, described_are
+from tests.described import answers_as_described, asked_only_by, cases_of, described_are
 from tests.serving import make_schemas, open_service
 from tests.waiting import eventually
 from voltstream.runtime.database import AUDIT_ROLE
@@ -72,7 +74,7 @@ class Running:
     """The service, served, with a few routes to be audited."""
 
     client: httpx.AsyncClient
-    tokens: dict[str, str]
+    tokens: Mapping[Any, str]
     clock: ManualClock
     url: str
     base_url: str
@@ -240,6 +242,19 @@ async def test_every_operation_is_described_and_for_operators_alone(running: Run
     for (method, path), kinds in OPERATIONS.items():
         await asked_only_by(running.client, running.tokens, method, path, kinds)
     AuditPage.model_validate(examples.PAGE)
+
+
+async def test_no_question_is_a_server_error_or_answered_otherwise_than_described(running: Running) -> None:
+    await running.add(3)
+    schema = schemathesis.openapi.from_dict((await running.client.get("/openapi.json")).json())
+    headers = {"authorization": f"Bearer {running.tokens['operator']}"}
+
+    @settings(max_examples=60, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+    @given(case=cases_of(schema[PATH]["get"]))
+    def ask(case: schemathesis.Case[Any]) -> None:
+        answers_as_described(case, running.base_url, headers)
+
+    await asyncio.to_thread(ask)
 
 
 async def test_filters_and_pages(running: Running) -> None:
