@@ -1,4 +1,4 @@
-"""The audit as whoever runs the platform sees it: what is kept of a request, of a command, and of a change after that."""
+"""The audit as whoever runs the platform sees it: what is kept of requests and commands, and of changes after that."""
 
 import json
 from pathlib import Path
@@ -25,11 +25,12 @@ async def test_who_did_what_is_listed_and_what_was_changed_since_is_found(data_d
     with up(data_dir, "--no-simulator") as platform:
         issued = voltstream("token", "issue", "--kind", "finance", *where, "--json")
         token_id = json.loads(issued.stdout)["id"]
-        tariff = {"name": "billing.settle_time", "value": 90, "version": 0, "reason": "a test"}
+        setting = {"name": "billing.settle_time", "value": 90, "version": 0, "reason": "a test"}
         token = platform.first_line["operator_token"]
         for given, status in ((token, 200), ("vso_" + "x" * 43, 401)):
             headers = {"authorization": f"Bearer {given}", "x-correlation-id": f"test-{status}"}
-            answer = httpx.post(f"{platform.api}/api/v1/config", json=tariff, headers=headers, trust_env=False)
+            async with httpx.AsyncClient(base_url=platform.api, timeout=30, trust_env=False) as client:
+                answer = await client.post("/api/v1/config", json=setting, headers=headers)
             assert answer.status_code == status, answer.text
         assert platform.post(readings("CP1", 3, 1_700_000_000_000)).status_code == 202
 
