@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from tests.billing.serving import CHARGE, Service
+from tests.billing.serving import CANCEL, CHARGE, Service
 from tests.billing.test_charges import CHARGES, WHY, held, waiting
-from tests.billing.test_payments import CANCEL, an_invoice, finance_says
+from tests.billing.test_payments import an_invoice, finance_says
 
 
 def _entries(service: Service) -> list[dict[str, Any]]:
