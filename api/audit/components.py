@@ -27,5 +27,5 @@ async def open_audit(context: Context) -> AsyncIterator[Audit]:
     yield Audit(
         AuditService(store),
         Sealer(store, context.clock),
-        Retention(store, context.clock, lambda: config.group(AuditSettings)),
+        Retention(store, lambda: config.group(AuditSettings)),
     )

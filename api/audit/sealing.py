@@ -1,18 +1,19 @@
 """Sealing entries into blocks, checking the chain, and deleting what is past retention. No SQL here."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Final
 
 from api.audit.settings import AuditSettings
 from api.audit.store import AuditStore
 from kit.audit.chain import BLOCK_ENTRIES_MAX, ChainCheck, Fault, Head, Mark, seal
 from kit.clock import Clock
+from kit.database.postgres import Database
 from kit.observability.logs import get_logger
 
 FAULTS_MAX: Final = 1_000  # that a check names
-YEAR: Final = timedelta(days=365.25)
+YEAR_DAYS: Final = 365.25
 _BLOCKS_AT_ONCE: Final = 20  # of a transaction that deletes: 200,000 entries
 _log = get_logger(__name__)
 
@@ -57,10 +58,16 @@ class Verification:
     faults_omitted: int = 0
 
 
-async def verify(store: AuditStore, logged: Mapping[int, bytes] | None = None) -> Verification:
-    """Compute everything again. `logged`: hashes of blocks that are known from elsewhere. Raises Unavailable."""
+async def verify(database: Database, logged: Mapping[int, bytes] | None = None) -> Verification:
+    """Compute everything again, as of one moment. `logged`: hashes of blocks that are known from elsewhere. Raises
+    Unavailable."""
+    async with database.snapshot() as connection:
+        return await _verified(AuditStore(connection), logged or {})
+
+
+async def _verified(store: AuditStore, logged: Mapping[int, bytes]) -> Verification:
     chain, faults, omitted = ChainCheck(), list[Fault](), 0
-    missing = dict(logged or {})
+    missing = dict(logged)
     async for block in store.blocks():
         # One more than there should be: enough to find that there are too many.
         rows = await store.rows(block.after_id, block.last_id, block.entries + FAULTS_MAX)
@@ -87,24 +94,21 @@ async def verify(store: AuditStore, logged: Mapping[int, bytes] | None = None) -
 class Retention:
     """Deletes entries whose time is over, by whole blocks from the oldest."""
 
-    def __init__(self, store: AuditStore, clock: Clock, settings: Callable[[], AuditSettings]) -> None:
-        """`settings`: as they are now."""
+    def __init__(self, store: AuditStore, settings: Callable[[], AuditSettings]) -> None:
+        """`settings`: as they are now. The database's clock says what is old: a wrong one of ours deletes nothing."""
         self._store = store
-        self._clock = clock
         self._settings = settings
 
     async def run(self) -> int:
         """Delete what is due, say what it was, and return the number of entries. Raises Unavailable."""
-        settings, now = self._settings(), self._clock.now()
-        before = now - settings.audit_retention_years * YEAR
-        telemetry_before = now - timedelta(days=settings.audit_telemetry_days)
-        entries = 0
+        settings, entries = self._settings(), 0
+        days = math.ceil(settings.audit_retention_years * YEAR_DAYS)
         while True:
-            gone = await self._store.forget(before, _BLOCKS_AT_ONCE, telemetry_before)
+            gone = await self._store.forget(days, _BLOCKS_AT_ONCE, settings.audit_telemetry_days)
             if gone.last_block is not None or gone.minutes:
                 _log.info(
                     "audit_forgotten",
-                    before=before.isoformat(),
+                    older_than_days=days,
                     first_block=gone.first_block,
                     last_block=gone.last_block,
                     entries=gone.entries,

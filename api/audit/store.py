@@ -9,6 +9,7 @@ import asyncpg
 
 from kit.audit.chain import BLOCK_ENTRIES_MAX, COLUMNS, Block, Head, Mark, Row
 from kit.database.postgres import Database
+from kit.messaging.outbox import Transaction
 from kit.web.paging import Cursor, Int64, Micros, from_micros
 
 _COLUMNS: Final = ", ".join(COLUMNS)
@@ -65,7 +66,8 @@ class Forgotten(NamedTuple):
 class AuditStore:
     """Every method raises Unavailable where the database does not answer."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database | Transaction) -> None:
+        """`database`: a pool, or a connection within a transaction."""
         self._database = database
 
     async def entries(self, wanted: EntryFilter, after: EntryCursor | None, rows_max: int) -> list[asyncpg.Record]:
@@ -136,9 +138,10 @@ class AuditStore:
         count: int = await self._database.fetchval(_UNSEALED, last_id)
         return count
 
-    async def forget(self, before: datetime, blocks_max: int, telemetry_before: datetime) -> Forgotten:
-        """Delete entries of up to that many blocks that were recorded before, and counts of telemetry."""
-        row = await self._database.fetchrow(_FORGET, before, blocks_max, telemetry_before)
+    async def forget(self, days: int, blocks_max: int, telemetry_days: int) -> Forgotten:
+        """Delete entries of up to that many blocks that were recorded so long ago, by the database's clock, and counts
+        of telemetry."""
+        row = await self._database.fetchrow(_FORGET, days, blocks_max, telemetry_days)
         assert row is not None  # noqa: S101  # the function returns one
         return Forgotten(*row)
 

@@ -5,8 +5,8 @@ import socket
 from contextlib import suppress
 from typing import Any, Final
 
+from kit.audit.actors import actor_of, current_request, endpoint_of
 from kit.audit.entry import RECORD_SQL, Actor, encoded, entry_of, side
-from kit.audit.requests import actor_of, current_request, endpoint_of
 from kit.messaging.outbox import Transaction
 from kit.observability.logs import correlation_id
 

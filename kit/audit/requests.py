@@ -5,32 +5,23 @@ was gone), and one that was not allowed (401, 403, 429). Readings are counted by
 """
 
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
-from datetime import datetime
-from ipaddress import IPv6Address, ip_address
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from starlette.types import Scope
 
-from kit.audit.entry import REFUSED, REQUEST, Actor, Entry, Token, entry_of
+from kit.audit.actors import actor_of
+from kit.audit.entry import REFUSED, REQUEST, Actor, Entry, entry_of
 from kit.audit.refusals import RefusalCounts
 from kit.audit.telemetry_counts import TelemetryCounts
 from kit.clock import Clock
 from kit.observability.logs import get_logger
-from kit.web.route_rules import PRINCIPAL, PRINCIPALS, selected_route
-
-if TYPE_CHECKING:
-    from kit.auth.token_store import Principal
+from kit.web.request_scope import PRINCIPAL
 
 REFUSALS: Final = frozenset((401, 403, 429))
 _SAFE: Final = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
 _CLIENT_GONE: Final = 499
-_NETWORK_BITS: Final = 64  # of an IPv6 address: what one client may choose from freely is the rest
 _METHOD_CHARS_MAX: Final = 16
 _log = get_logger("audit")
-
-current_request: Final[ContextVar[Scope | None]] = ContextVar("audited_request", default=None)
-"""The ASGI scope of the request that is handled; None outside of one."""
 
 
 class RequestAudit:
@@ -76,10 +67,9 @@ class RequestAudit:
     def _entry(
         self, action: str, actor: Actor, method: str, endpoint: str, status: int, own_id: str, duration_s: float
     ) -> Entry:
-        at: datetime = self._clock.now()
         return entry_of(
             actor,
-            at=at,
+            at=self._clock.now(),
             action=action,
             correlation_id=own_id,
             method=method[:_METHOD_CHARS_MAX],
@@ -92,46 +82,6 @@ class RequestAudit:
 def may_concern(method: str, status: int) -> bool:
     """Whether a request may have to be audited: for one that only reads, two comparisons."""
     return method not in _SAFE or status in REFUSALS
-
-
-def actor_of(scope: Scope) -> Actor:
-    """Who sent the request, as far as it is known by now."""
-    principal: Principal | None = scope.get(PRINCIPAL)
-    if principal is None:  # refused, or not asked yet
-        principal = next(iter(scope.get(PRINCIPALS, ())), None)
-    client = scope.get("client")
-    address = address_of(client[0]) if client else ""
-    return Actor(address=address) if principal is None else actor_for(principal, address, _token_of(scope["headers"]))
-
-
-def actor_for(principal: "Principal", address: str, token: Token) -> Actor:
-    """The actor that a verified token stands for."""
-    return Actor(principal.name, principal.kind, token, principal.token_id, address)
-
-
-def token_kind(authorization: bytes) -> Token:
-    """Whether an Authorization header has a stored or a signed token: no stored token has a point."""
-    return "signed" if b"." in authorization else "stored"
-
-
-def endpoint_of(scope: Scope) -> str | None:
-    """The template of the route that took the request."""
-    template = getattr(selected_route(scope), "path", None)
-    return template if isinstance(template, str) else None
-
-
-def address_of(host: str) -> str:
-    """An address as it is kept. Of IPv6 the network, so that nobody has many."""
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return host[:64]
-    if isinstance(address, IPv6Address) and not address.is_loopback:
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        kept = int(address) >> (128 - _NETWORK_BITS) << (128 - _NETWORK_BITS)
-        return f"{IPv6Address(kept)}/{_NETWORK_BITS}"
-    return str(address)
 
 
 def shown(entry: Entry) -> Mapping[str, Any]:
@@ -150,7 +100,3 @@ def shown(entry: Entry) -> Mapping[str, Any]:
         "duration_us": entry.duration_us,
         "requests": entry.requests,
     }
-
-
-def _token_of(headers: list[tuple[bytes, bytes]]) -> Token:
-    return token_kind(next((value for key, value in headers if key == b"authorization"), b""))

@@ -1,10 +1,9 @@
 """Requests with readings, counted by token and minute: one update of a dictionary each."""
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID
 
-if TYPE_CHECKING:
-    from kit.auth.token_store import Principal
+from kit.audit.actors import KnownActor
 
 # That a process counts by themselves in a minute, as many as its authenticator remembers; 24 B each in the database.
 TOKENS_MAX: Final = 20_000
@@ -23,10 +22,10 @@ class TelemetryCounts:
     def __init__(self) -> None:
         # By the identity of the principal, which the authenticator keeps: a UUID takes four times as long to hash. The
         # principal is kept with its count, so that no other gets its identity.
-        self._counts: dict[int, list[Principal | int]] = {}
+        self._counts: dict[int, list[KnownActor | int]] = {}
         self._others = 0
 
-    def count(self, principal: "Principal") -> None:
+    def count(self, principal: KnownActor) -> None:
         """Count a request of this token."""
         count = self._counts.get(id(principal))
         if count is None:
@@ -34,7 +33,7 @@ class TelemetryCounts:
         else:
             count[1] += 1  # type: ignore[operator]  # a list, because nothing is cheaper to change
 
-    def _begin(self, principal: "Principal") -> None:
+    def _begin(self, principal: KnownActor) -> None:
         if len(self._counts) < TOKENS_MAX:
             self._counts[id(principal)] = [principal, 1]
         else:

@@ -13,7 +13,6 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-import asyncpg
 from prometheus_client import CollectorRegistry
 
 from kit.audit.entry import LOST, RECORD_SQL, Actor, Entry, encoded, entry_of
@@ -130,9 +129,15 @@ class AuditWriter:
         try:
             await self._database.execute(RECORD_SQL, encoded(list(batch)))
             self._written.inc(len(batch))
-        except asyncpg.PostgresError:  # an error of ours: without its end the same batch would fail for ever
-            _log.exception("audit_entries_refused", entries=len(batch))
-            self._lost_total.inc(len(batch))
+        except Unavailable:
+            raise
+        except Exception:  # of ours, in one of them: without its end the same batch would fail for ever
+            if len(batch) > 1:
+                for entry in batch:
+                    await self._write([entry])
+                return
+            _log.exception("audit_entry_refused", action=batch[0].action)
+            self._lost_total.inc()
 
     async def _write_minute(self, minute: datetime, counted: Counted) -> None:
         token_ids: list[UUID] = list(counted.requests)
@@ -140,7 +145,9 @@ class AuditWriter:
             await self._database.execute(
                 _COUNT_SQL, minute, self._source, token_ids, list(counted.requests.values()), counted.others
             )
-        except asyncpg.PostgresError:
+        except Unavailable:
+            raise
+        except Exception:
             _log.exception("audit_counts_refused", tokens=len(token_ids))
             self._lost_total.inc()
 

@@ -28,7 +28,8 @@ from kit.futures import done_within, mark_seen
 from kit.observability.logs import get_logger
 from kit.validation import COPY_IT_WHOLE
 from kit.web.problem import Problem
-from kit.web.route_rules import ACCEPTED, PRINCIPAL, PRINCIPALS
+from kit.web.request_scope import PRINCIPAL, PRINCIPALS
+from kit.web.route_rules import ACCEPTED
 
 REVOCATION_S: Final = 5.0
 AHEAD_S: Final = 4.0  # asked so long before, so that no request waits for an answer that takes less

@@ -15,7 +15,8 @@ from prometheus_client import CollectorRegistry
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
-from kit.audit.requests import RequestAudit, current_request, may_concern
+from kit.audit.actors import current_request
+from kit.audit.requests import RequestAudit, may_concern
 from kit.clock import Clock, SystemClock
 from kit.observability.logs import correlation_id, get_logger
 from kit.observability.tracing import context_from, start_span
@@ -25,7 +26,8 @@ from kit.web.health import HttpMetrics, ReadyCheck, health_router
 from kit.web.problem import ERRORS_SHOWN_MAX, INTERNAL, Problem, install_problems, invalid, problem_response
 from kit.web.request_body import RequestBody
 from kit.web.request_ids import CORRELATION_HEADER, CORRELATION_KEY, NO_STORE, correlation_id_of, end_span
-from kit.web.route_rules import RouteRules, check_rules, rules_of, selected_route
+from kit.web.request_scope import selected_route
+from kit.web.route_rules import RouteRules, check_rules, rules_of
 from kit.web.serving.connections import ConnectionMetrics
 from kit.web.serving.direct import DirectRoutes
 from kit.web.serving.server import RunningServer, serve

@@ -10,8 +10,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from starlette.types import Scope
-
 from kit.web.json_body import JsonRoute
 
 if TYPE_CHECKING:  # at run time the rules need no token store, and a worker has none
@@ -19,10 +17,6 @@ if TYPE_CHECKING:  # at run time the rules need no token store, and a worker has
 
 ACCEPTED: Final = "voltstream.accepted"
 """Key in a request's scope: the kinds for which its token was accepted last, so that it is checked only once."""
-PRINCIPALS: Final = "voltstream.principals"
-"""Key in the scope of a request whose token is verified: its principals."""
-PRINCIPAL: Final = "voltstream.principal"
-"""Key in the scope of a request whose token was accepted: for which principal first, by the route's rules."""
 BODY_BYTES_MAX: Final = 256 * 1024  # the longest JSON of any service, a full group of stations, is 195 kB
 
 
@@ -105,12 +99,6 @@ def check_rules(routes: Iterable[object]) -> None:
         if getattr(original, "body_field", None) is not None and not isinstance(original, JsonRoute):
             path = getattr(route, "path", route)
             raise InvalidRouteRules(f"{path} has a body that is not checked: give its router route_class=JsonRoute")
-
-
-def selected_route(scope: Scope) -> object:
-    """The route that took the request, as `rules_of` understands it; None before there is one."""
-    # FastAPI keeps the route of an included router, with the router's path and dependencies, in its part of the scope.
-    return scope.get("fastapi", {}).get("effective_route_context") or scope.get("route")
 
 
 def _calls(dependant: Any) -> Iterator[Any]:

@@ -462,8 +462,8 @@ async def test_a_change_is_audited_and_a_dry_run_or_a_repetition_is_not(config: 
     await config.put(SETTLE, 90, 1)  # the same
     await config.put(SETTLE, 60, 1, dry_run=True)
     await config.rule(TENTH)
-    query = "SELECT action, entity, before, after, reason FROM audit.entry WHERE action LIKE '%.changed' ORDER BY id"
+    query = "SELECT action, entity, before, after, reason FROM audit.entry WHERE action ~ 'changed$' ORDER BY id"
     setting, flag = config.rows(query)
     assert setting == ("setting.changed", f"setting/{SETTLE}", None, {"value": 90}, "a test")
     assert flag[:3] == ("flag.changed", f"flag/{DEMAND}", None)
-    assert flag[3]["rule"]["percentage"] == 10
+    assert flag[3]["rule"]["percentage"] == "10"

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kit.audit import refusals, telemetry_counts
+from kit.audit.actors import address_of, token_kind
 from kit.audit.entry import ANONYMOUS, Actor, Entry
-from kit.audit.requests import RequestAudit, address_of, token_kind
+from kit.audit.requests import RequestAudit
 from kit.audit.telemetry_counts import TelemetryCounts
 from kit.auth.token_store import Principal
 from kit.clock import ManualClock

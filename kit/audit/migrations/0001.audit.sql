@@ -98,21 +98,22 @@ BEGIN
     RETURN true;
 END $$;
 
--- Deletes the entries of the oldest blocks, of which all were recorded before that moment, and notes that it did. Nothing
--- that is younger than 360 days can be deleted by it.
-CREATE FUNCTION audit.forget(before timestamptz, blocks_max int, telemetry_before timestamptz)
+-- Deletes the entries of the oldest blocks, of which all were recorded so many days ago, by this server's clock, and notes
+-- that it did. Nothing that is younger than 360 days can be deleted by it.
+CREATE FUNCTION audit.forget(days int, blocks_max int, telemetry_days int)
 RETURNS TABLE (first_block bigint, last_block bigint, entries bigint, minutes bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     upto bigint;
+    moment timestamptz := clock_timestamp() - make_interval(days => $1);
 BEGIN
-    IF $1 > clock_timestamp() - interval '360 days' THEN
+    IF $1 < 360 THEN
         RAISE EXCEPTION 'audit entries of the last 360 days are not deleted';
     END IF;
     PERFORM pg_advisory_xact_lock(hashtextextended('audit.block', 0));
-    DELETE FROM audit.telemetry_minute AS t WHERE t.minute < $3;
+    DELETE FROM audit.telemetry_minute AS t WHERE t.minute < clock_timestamp() - make_interval(days => $3);
     GET DIAGNOSTICS minutes = ROW_COUNT;
-    SELECT coalesce(min(b.number) FILTER (WHERE b.newest_at >= $1), max(b.number) + 1), min(b.number)
+    SELECT coalesce(min(b.number) FILTER (WHERE b.newest_at >= moment), max(b.number) + 1), min(b.number)
     INTO last_block, first_block FROM audit.block AS b WHERE b.forgotten_at IS NULL;
     last_block := least(last_block, first_block + $2) - 1;
     entries := 0;
@@ -126,7 +127,7 @@ BEGIN
             'at', clock_timestamp(), 'action', 'audit.forgotten', 'actor', 'retention', 'role', '', 'token', '',
             'correlation_id', '', 'address', '', 'requests', 1, 'entity', 'audit',
             'before', jsonb_build_object('first_block', first_block, 'last_block', last_block, 'entries', entries),
-            'reason', 'recorded before ' || to_char($1 AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'))));
+            'reason', 'recorded before ' || to_char(moment AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'))));
     ELSE
         first_block := NULL;
         last_block := NULL;

@@ -18,7 +18,8 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind
 
-from kit.audit.requests import REFUSALS, RequestAudit, actor_for, address_of, token_kind
+from kit.audit.actors import actor_for, address_of
+from kit.audit.requests import REFUSALS, RequestAudit
 from kit.clock import Clock
 from kit.observability.logs import correlation_id, get_logger
 from kit.observability.tracing import child_traceparent, context_from, records_spans, start_span, traceparent_of
@@ -200,7 +201,7 @@ class DirectRequest:
     def _audit_refusal(self, audit: RequestAudit, status: int, seconds: float) -> None:
         client, method = self._connection.client, self._route.method.decode()
         address = address_of(client[0]) if client else ""
-        actor = actor_for(self.principal, address, token_kind(self.headers.get(b"authorization", b"")))
+        actor = actor_for(self.principal, address, self.headers.get(b"authorization", b""))
         audit.refused(actor, method, self._route.path, status, self.correlation_id, seconds)
 
     def fail(self, error: Exception) -> None:

@@ -6,7 +6,6 @@ from typing import Annotated, Any, Final
 import typer
 
 from api.audit.sealing import Verification, verify
-from api.audit.store import AuditStore
 from kit.audit.entry import AUDIT
 from voltstream.cli.connection import OperatorToken, Url, with_database
 from voltstream.cli.options import MOMENT, MOMENT_HELP, AsJson, DataDir, period
@@ -84,7 +83,7 @@ def verify_(
     """Compute the chain of all entries again. Exits with 1 where anything was changed, and says what."""
     logged = dict(map(_logged, block or ()))
     settings = load_settings(data_dir=data_dir)
-    found = with_database(settings, "audit verify", lambda database: verify(AuditStore(database), logged), need=[AUDIT])
+    found = with_database(settings, "audit verify", lambda database: verify(database, logged), need=[AUDIT])
     if as_json:
         print_json(_described(found))
     else:
