@@ -25,11 +25,15 @@ class Sealer:
         self._store = store
         self._clock = clock
         self._mark: Mark | None = None  # entries up to which wait for transactions to end
+        self._done_id = -1  # all entries up to this id are sealed
 
     async def run(self) -> int:
         """Seal what can be, and return the number of blocks. An entry waits as long as a transaction of any database of
         the server that had begun when it was noted. Raises Unavailable."""
         mark = self._mark = self._mark or await self._store.mark()
+        if mark.last_id == self._done_id:  # nothing happened
+            self._mark = None
+            return 0
         if await self._store.oldest_transaction() < mark.transaction:
             return 0
         self._mark = None
@@ -41,6 +45,7 @@ class Sealer:
             # In the log, which is kept elsewhere, the hash shows that the end of the chain was not cut off.
             _log.info("audit_block_sealed", number=block.number, entries=block.entries, hash=block.hash.hex())
             head, blocks = block.head, blocks + 1
+        self._done_id = mark.last_id
         return blocks
 
 
