@@ -1,10 +1,9 @@
 """The rules of a route: the kinds of token it accepts and the longest body. They are known before a body is read.
 
 A route declares its rules by dependencies, of its own or of its router: `Depends(require_kinds("operator"))` or
-`Depends(public)`, and `Depends(body_bytes_max(n))` where the default bound does not fit, `Depends(counted)` where the audit is to count
-requests by token. An app does not mount a route
-that is neither public nor for some kinds of token, nor one that reads JSON otherwise than `kit.web.json_body` does;
-`kit.web.request_body` enforces the rules.
+`Depends(public)`, `Depends(body_bytes_max(n))` where the default bound does not fit, and `Depends(counted)` where the
+audit is to count requests by token. An app does not mount a route that is neither public nor for some kinds of token,
+nor one that reads JSON otherwise than `kit.web.json_body` does; `kit.web.request_body` enforces the rules.
 """
 
 from collections.abc import Iterable, Iterator
