@@ -6,7 +6,6 @@ requests a second per core, a Request, a dependency graph and a Response object 
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, ClassVar, Final, NamedTuple
 from urllib.parse import parse_qs
@@ -32,6 +31,7 @@ from ingest.budgets import QuarantineBudgets
 from ingest.errors import IngestError, MalformedBody, TooLarge, UnsupportedMedia
 from ingest.framing import Framer
 from ingest.grouping import PendingRequest, RequestContext
+from ingest.limits import Limits
 from ingest.metrics import IngestMetrics
 from ingest.openapi import DESCRIPTION, REQUEST_BODY, RESPONSES, STRICT
 from kit.auth.authenticator import Authenticator, require_device
@@ -62,18 +62,6 @@ _STATUSES: Final[dict[type[IngestError], int]] = {MalformedBody: 400, TooLarge: 
 _BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False}
 _NAME_SHOWN_MAX: Final = 64
 _HEAD: Final = b"content-type: application/json\r\ncontent-length: %d\r\n"  # of a 202, as it is sent
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Limits of one request, from the settings."""
-
-    body_bytes_max: int
-    inflated_bytes_max: int
-    readings_max: int
-    age_ms_max: int
-    future_ms_max: int
-    quarantined_per_hour_max: int  # of one token
 
 
 class _Form(NamedTuple):

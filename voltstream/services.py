@@ -26,6 +26,7 @@ SERVICES: Final = {
     "billing": "billing.declaration:SERVICE",
     "worker": "streams.declaration:SERVICE",
     "gateway": "ingest.declaration:GATEWAY",
+    "reingest": "ingest.reingest.declaration:SERVICE",
     "bridge": "ingest.declaration:BRIDGE",
     "relay": "voltstream.runtime.relay:SERVICE",
 }
@@ -42,6 +43,7 @@ SUBSETS: Final = {
         "notifications",
         "reporting",
         "billing",
+        "reingest",
     ),
 }
 

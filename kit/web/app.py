@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 from kit.audit.actors import current_request
 from kit.audit.requests import RequestAudit, may_concern
 from kit.clock import Clock, SystemClock
+from kit.database.questions import asked_by
 from kit.observability.logs import correlation_id, get_logger
 from kit.observability.tracing import context_from, start_span
 from kit.spelling import did_you_mean
@@ -25,7 +26,14 @@ from kit.web import docs_pages
 from kit.web.health import HttpMetrics, ReadyCheck, health_router
 from kit.web.problem import ERRORS_SHOWN_MAX, INTERNAL, Problem, install_problems, invalid, problem_response
 from kit.web.request_body import RequestBody
-from kit.web.request_ids import CORRELATION_HEADER, CORRELATION_KEY, NO_STORE, correlation_id_of, end_span
+from kit.web.request_ids import (
+    CORRELATION_HEADER,
+    CORRELATION_KEY,
+    NO_STORE,
+    asker_of,
+    correlation_id_of,
+    end_span,
+)
 from kit.web.request_scope import selected_route
 from kit.web.route_rules import RouteRules, check_rules, rules_of
 from kit.web.serving.connections import ConnectionMetrics
@@ -37,6 +45,7 @@ __all__ = ["CORRELATION_HEADER", "Problem", "ReadyCheck", "RunningServer", "make
 _CLOSE: Final = (b"connection", b"close")
 _API: Final = "/api/"  # other paths are for monitoring, which adds parameters of its own
 _NAME_SHOWN_MAX: Final = 64
+_READING: Final = frozenset({"GET", "HEAD"})
 # Routes are matched on the decoded path, in which such a slash would begin the next part, of another route perhaps.
 _SLASH_IN_ID: Final = "an id in a path cannot have a slash: leave %2F out of the path"
 _UNMATCHED: Final = "unmatched"  # the route label where no route matched: paths as labels would be without number
@@ -159,7 +168,8 @@ class _RequestMiddleware:
             if b"%2f" in scope.get("raw_path", b"").lower():
                 await problem_response(Problem(404, _SLASH_IN_ID))(scope, body.receive, send_with_id)
             else:
-                await self._app(scope, body.receive, send_with_id)
+                with asked_by(asker_of(scope) if method in _READING and scope["path"].startswith(_API) else None):
+                    await self._app(scope, body.receive, send_with_id)
         except ClientDisconnect:
             status = status or 499  # the client is gone; 499 as in nginx
         except Exception as error:

@@ -17,6 +17,7 @@ from tests.api import (
 )
 from tests.api.reporting import test_reporting_edge
 from tests.billing import test_billing_edge
+from tests.ingest import test_reingest_http
 from voltstream.services import all_services
 
 
@@ -36,6 +37,7 @@ ASKED = {
     *test_reporting_edge.OPERATIONS,
     *_lower(test_billing_edge.OPERATIONS | test_billing_edge.FILES | test_billing_edge.WITHOUT_BODY),
     ("post", PATH),  # tests/ingest/test_ingest_gateway.py
+    *_lower(test_reingest_http.OPERATIONS),
 }
 
 

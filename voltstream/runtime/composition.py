@@ -139,9 +139,10 @@ class Composition:
     async def _database(self, service: Service[Any], stack: AsyncExitStack) -> Database | None:
         if not service.has_database or service.without_pool:
             return None
-        database = await open_database(self._url, name=f"voltstream {service.name}", role=service.role)
+        name, query_s_max = f"voltstream {service.name}", self._settings.query_s_max
+        database = await open_database(self._url, name=name, role=service.role, query_s_max=query_s_max)
         stack.push_async_callback(database.close)
-        self._web.ready.setdefault("database", database.ping)
+        self._web.watch_database(database)
         return database
 
     def _serve(self, service: Service[Any], components: Any) -> None:

@@ -1,4 +1,4 @@
--- Who did what: rows that are added and never changed, sealed into a chain of blocks (docs/adr/0023).
+-- Who did what: rows that are added and never changed, sealed into a chain of blocks (docs/adr/0024).
 -- All changes are by the functions below: no role but the owner of the schema may write a table of it.
 
 CREATE SCHEMA IF NOT EXISTS audit;
