@@ -43,7 +43,7 @@ from kit.observability.tracing import current_traceparent
 from kit.spelling import did_you_mean
 from kit.web.limits.refusals import Refusals
 from kit.web.problem import Problem, invalid
-from kit.web.route_rules import body_bytes_max
+from kit.web.route_rules import body_bytes_max, counted
 from kit.web.serving.direct import DirectHandler, DirectRequest
 
 PATH: Final = "/api/v1/telemetry"
@@ -259,7 +259,7 @@ def make_router(gateway: Gateway, bytes_max: int) -> APIRouter:
         description=DESCRIPTION,
         operation_id="post_telemetry",
         # For the OpenAPI and the rules of the body; Gateway.handle calls the authenticator itself.
-        dependencies=[Depends(require_device), Depends(body_bytes_max(bytes_max))],
+        dependencies=[Depends(require_device), Depends(body_bytes_max(bytes_max)), Depends(counted)],
         responses=RESPONSES,
         openapi_extra={"requestBody": REQUEST_BODY},
     )

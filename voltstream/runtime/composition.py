@@ -269,9 +269,11 @@ async def serve(
     web = Web(f"voltstream {name}", SystemClock())
     async with AsyncExitStack() as stack:
         if any(service.router is not None for service in services):
+            from voltstream.runtime.auditing import open_audit
             from voltstream.runtime.authentication import open_authenticator  # not for a worker: see there
 
             await stack.enter_async_context(open_authenticator(settings, settings.database_url, web))
+            await stack.enter_async_context(open_audit(settings.database_url, web, lifespan))
         composition = Composition(settings, settings.database_url, lifespan, web, name)
         await stack.enter_async_context(composition.running(services))
         server = await stack.enter_async_context(web.serving(lifespan, settings, port=port))

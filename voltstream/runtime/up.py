@@ -22,6 +22,7 @@ from kit.service import Service
 from kit.settings import Settings, group_of
 from kit.web.app import RunningServer
 from voltstream.errors import ChildFailed
+from voltstream.runtime.auditing import open_audit
 from voltstream.runtime.authentication import open_authenticator
 from voltstream.runtime.children import READY_S_MAX, Child, environment_of
 from voltstream.runtime.composition import Composition
@@ -76,6 +77,7 @@ async def run_up(
         settings = await asyncio.to_thread(with_partitions, settings, url)
         await asyncio.to_thread(bring_up_to_date, url, settings.partitions)
         store = await stack.enter_async_context(open_authenticator(settings, url, web))
+        await stack.enter_async_context(open_audit(url, web, lifespan))
         settings = _with_room_for(settings, options.stations)
         tokens = await working_tokens(settings, store)
         apart = _apart(settings, options.workers)
