@@ -14,8 +14,8 @@ from ingest.bridge import Bridge, BridgeMetrics
 from ingest.framing import Framer
 from ingest.gateway import Gateway, make_router
 from ingest.ledger import LedgerReporter
-from ingest.limits import Limits, limits_of
 from ingest.metrics import IngestMetrics
+from ingest.request_limits import Limits, limits_of
 from ingest.settings import IngestSettings
 from ingest.telemetry_consumer import PREFETCH, TelemetryConsumer
 from kit.auth.authenticator import Authenticator
@@ -24,6 +24,7 @@ from kit.live.view import LiveView
 from kit.log.partitioned_log import LogWriter
 from kit.messaging.bus import Message
 from kit.service import Consumes, Context, Service
+from kit.web.limits.refusals import Refusals
 from schemas.topics import TELEMETRY_GENERATED
 
 
@@ -40,6 +41,7 @@ class Ingest:
         authenticator: Authenticator,
         clock: Clock,
         registry: CollectorRegistry,
+        refusals: Refusals,
     ) -> None:
         """`settings`: as they are now. Of a request's body the bound of the start stays: it is in the OpenAPI."""
         self.source = secrets.token_hex(8)
@@ -60,7 +62,7 @@ class Ingest:
         )
         self._telemetry_consumer = TelemetryConsumer(self._framer, self._rules, metrics)
         self.router: APIRouter = make_router(
-            Gateway(self._framer, authenticator, clock, self._limits, metrics), settings().body_bytes_max
+            Gateway(self._framer, authenticator, clock, self._limits, metrics, refusals), settings().body_bytes_max
         )
 
     def start(self) -> None:
@@ -100,6 +102,7 @@ async def open_gateway(context: Context) -> AsyncIterator[Ingest]:
         authenticator=context.app.state.authenticator,
         clock=context.clock,
         registry=context.registry,
+        refusals=context.app.state.refusals,
     )
     ingest.start()
     try:

@@ -13,7 +13,7 @@ from kit.clock import Clock
 from kit.config.runtime import RuntimeConfig
 from kit.database.migrations import migrate
 from kit.database.postgres import QUERY_S_MAX, Database, connect_sync, open_database
-from kit.database.roles import Grant, ensure_roles
+from kit.database.roles import ensure_roles
 from kit.live.view import LiveView
 from kit.log.partitioned_log import LogWriter
 from kit.messaging.bus import Bus
@@ -21,7 +21,7 @@ from kit.messaging.consumer import ConsumerMetrics
 from kit.service import Context, Service, provide
 from kit.settings import Settings
 from voltstream.runtime.composition import subscribe
-from voltstream.runtime.database import ACCESS_ROLE, grants_of, sources_of
+from voltstream.runtime.database import OWN_GRANTS, grants_of, sources_of
 from voltstream.settings import load_settings
 
 C = TypeVar("C")
@@ -36,7 +36,7 @@ def make_schemas(url: str, services: Sequence[Service[Any]], *, prepared: str = 
     migrate(url, sources_of(services))
     with connect_sync(url, name="prepare") as connection:
         connection.execute(prepared.encode())
-    ensure_roles(url, [Grant(ACCESS_ROLE, "access"), *grants_of(services)])
+    ensure_roles(url, [*OWN_GRANTS, *grants_of(services)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ from api.telemetry.models import (
 from api.telemetry.service import STATUS_SPAN_MAX, History, HistoryQuery, StatusQuery
 from api.telemetry.store import QuarantineFilter
 from kit.auth.authenticator import require_operator
+from kit.auth.token_store import Principal
 from kit.clock import format_rfc3339
 from kit.instants import Instant
 from kit.service import provided
@@ -63,6 +64,7 @@ QualityName = Literal[
 ]  # fmt: skip
 Provided = Annotated[TelemetryComponents, Depends(provided(TelemetryComponents))]
 ItemId = Annotated[int, Path(ge=1, le=ITEM_ID_MAX, openapi_examples={"item": {"value": examples.QUARANTINED["id"]}})]
+Viewer = Annotated[Principal, Depends(require_operator)]
 Stations = Annotated[
     list[StationId] | None, Query(max_length=STATIONS_MAX, description="repeat for several; none: all")
 ]
@@ -131,9 +133,9 @@ async def live_fleet(
     response_class=StreamingResponse,
     responses={**problems(), 200: _EVENTS_200},
 )
-async def stream_fleet(telemetry: Provided, station_id: Stations = None) -> EventStream:
+async def stream_fleet(telemetry: Provided, viewer: Viewer, station_id: Stations = None) -> EventStream:
     """Of stations that are not known yet, events come once they send readings."""
-    return await _stream(telemetry, frozenset(station_id) if station_id else None)
+    return await _stream(telemetry, viewer, frozenset(station_id) if station_id else None)
 
 
 @router.get("/ledger", summary="Where every accepted item is", responses={**problems(), 200: example(examples.LEDGER)})
@@ -335,14 +337,14 @@ async def live_station(telemetry: Provided, station_id: StationInPath) -> Respon
     response_class=StreamingResponse,
     responses={**problems(_UNKNOWN), 200: _EVENTS_200},
 )
-async def stream_station(telemetry: Provided, station_id: StationInPath) -> EventStream:
+async def stream_station(telemetry: Provided, viewer: Viewer, station_id: StationInPath) -> EventStream:
     """As above, of one station; 404 where it is not known."""
     await telemetry.service.live_station(station_id)
-    return await _stream(telemetry, frozenset({station_id}))
+    return await _stream(telemetry, viewer, frozenset({station_id}))
 
 
-async def _stream(telemetry: TelemetryComponents, stations: frozenset[str] | None) -> EventStream:
-    return EventStream(telemetry.streams, await telemetry.streams.subscribe(stations))
+async def _stream(telemetry: TelemetryComponents, viewer: Principal, stations: frozenset[str] | None) -> EventStream:
+    return EventStream(telemetry.streams, await telemetry.streams.subscribe(stations, viewer))
 
 
 def _raw(documents: Sequence[bytes]) -> list[msgspec.Raw]:

@@ -11,9 +11,9 @@ from prometheus_client import CollectorRegistry
 from ingest.admission import AdmissionRules
 from ingest.framing import Framer
 from ingest.ledger import LedgerReporter
-from ingest.limits import limits_of
 from ingest.metrics import IngestMetrics
 from ingest.reingest.service import ReplayMetrics, ReplayService
+from ingest.request_limits import limits_of
 from ingest.settings import IngestSettings
 from kit.database.postgres import Database
 from kit.service import Context

@@ -7,6 +7,7 @@ from fastapi.routing import iter_route_contexts
 
 from ingest.gateway import PATH
 from tests.api import (
+    test_api_audit,
     test_api_config,
     test_api_edge,
     test_api_pricing_operations,
@@ -27,6 +28,7 @@ def _lower(operations: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
 ASKED = {
     *(("get", path) for path in test_api_edge.OPERATIONS),
     *(("post", path) for path in test_api_edge.POSTS),
+    *test_api_audit.OPERATIONS,
     *test_api_config.OPERATIONS,
     *test_api_pricing_operations.OPERATIONS,
     *test_api_reservations.OPERATIONS,

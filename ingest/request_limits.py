@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
+from ingest.limits import TelemetryBounds
 from ingest.settings import IngestSettings
 
 _MS_PER_DAY: Final = 86_400_000
@@ -17,7 +18,7 @@ class Limits:
     readings_max: int
     age_ms_max: int
     future_ms_max: int
-    quarantined_per_hour_max: int  # of one token
+    of_token: TelemetryBounds
 
 
 def limits_of(settings: IngestSettings) -> Limits:
@@ -28,5 +29,11 @@ def limits_of(settings: IngestSettings) -> Limits:
         readings_max=settings.readings_per_request_max,
         age_ms_max=settings.age_days_effective * _MS_PER_DAY,
         future_ms_max=settings.future_s_max * 1_000,
-        quarantined_per_hour_max=settings.quarantined_per_hour_max,
+        of_token=TelemetryBounds(
+            settings.quarantined_per_hour_max,
+            settings.station_readings_per_minute_max,
+            settings.fleet_readings_per_minute_max,
+            settings.new_stations_per_hour_max,
+            settings.new_weeks_per_hour_max,
+        ),
     )
