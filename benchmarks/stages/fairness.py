@@ -52,7 +52,7 @@ def run(bench: BenchmarkRun) -> list[Result]:
 
 def p95_ms(bench: BenchmarkRun, gateway: RunningService, token: str) -> float:
     """Of a client that posts a reading a second."""
-    took_ms = []
+    took_ms: list[float] = []
     headers = {"Authorization": f"Bearer {token}"}
     with httpx.Client(base_url=gateway.ready_line["url"], headers=headers, timeout=60) as client:
         for seq in range(bench.pick(SECONDS, SECONDS_QUICK) + 1):
