@@ -12,10 +12,10 @@ from prometheus_client import CollectorRegistry
 from ingest.admission import AdmissionRules
 from ingest.bridge import Bridge, BridgeMetrics
 from ingest.framing import Framer
-from ingest.gateway import Gateway, Limits, make_router
+from ingest.gateway import Gateway, make_router
 from ingest.ledger import LedgerReporter
-from ingest.limits import TelemetryBounds
 from ingest.metrics import IngestMetrics
+from ingest.request_limits import Limits, limits_of
 from ingest.settings import IngestSettings
 from ingest.telemetry_consumer import PREFETCH, TelemetryConsumer
 from kit.auth.authenticator import Authenticator
@@ -26,8 +26,6 @@ from kit.messaging.bus import Message
 from kit.service import Consumes, Context, Service
 from kit.web.limits.refusals import Refusals
 from schemas.topics import TELEMETRY_GENERATED
-
-_MS_PER_DAY = 86_400_000
 
 
 class Ingest:
@@ -90,24 +88,6 @@ class Ingest:
     def _rules(self) -> AdmissionRules:
         limits = self._limits()
         return AdmissionRules(self._clock.now_ms(), limits.age_ms_max, limits.future_ms_max, limits.readings_max)
-
-
-def limits_of(settings: IngestSettings) -> Limits:
-    """The limits of a request."""
-    return Limits(
-        body_bytes_max=settings.body_bytes_max,
-        inflated_bytes_max=settings.inflated_bytes_max,
-        readings_max=settings.readings_per_request_max,
-        age_ms_max=settings.age_days_effective * _MS_PER_DAY,
-        future_ms_max=settings.future_s_max * 1_000,
-        of_token=TelemetryBounds(
-            settings.quarantined_per_hour_max,
-            settings.station_readings_per_minute_max,
-            settings.fleet_readings_per_minute_max,
-            settings.new_stations_per_hour_max,
-            settings.new_weeks_per_hour_max,
-        ),
-    )
 
 
 @asynccontextmanager

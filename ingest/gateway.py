@@ -6,7 +6,6 @@ requests a second per core, a Request, a dependency graph and a Response object 
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, ClassVar, Final, NamedTuple
 from urllib.parse import parse_qs
@@ -31,9 +30,10 @@ from ingest.bodies import inflate, read_body
 from ingest.errors import IngestError, MalformedBody, TooLarge, UnsupportedMedia
 from ingest.framing import Framer
 from ingest.grouping import PendingRequest, RequestContext
-from ingest.limits import TelemetryBounds, TelemetryLimits
+from ingest.limits import TelemetryLimits
 from ingest.metrics import IngestMetrics
 from ingest.openapi import DESCRIPTION, REQUEST_BODY, RESPONSES, STRICT
+from ingest.request_limits import Limits
 from kit.auth.authenticator import Authenticator, require_device
 from kit.auth.token_store import Principal
 from kit.clock import Clock
@@ -43,7 +43,7 @@ from kit.observability.tracing import current_traceparent
 from kit.spelling import did_you_mean
 from kit.web.limits.refusals import Refusals
 from kit.web.problem import Problem, invalid
-from kit.web.route_rules import body_bytes_max
+from kit.web.route_rules import body_bytes_max, counted
 from kit.web.serving.direct import DirectHandler, DirectRequest
 
 PATH: Final = "/api/v1/telemetry"
@@ -65,18 +65,6 @@ _STATUSES: Final[dict[type[IngestError], int]] = {MalformedBody: 400, TooLarge: 
 _BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False}
 _NAME_SHOWN_MAX: Final = 64
 _HEAD: Final = b"content-type: application/json\r\ncontent-length: %d\r\n"  # of a 202, as it is sent
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Limits of one request, from the settings."""
-
-    body_bytes_max: int
-    inflated_bytes_max: int
-    readings_max: int
-    age_ms_max: int
-    future_ms_max: int
-    of_token: TelemetryBounds
 
 
 class _Form(NamedTuple):
@@ -271,7 +259,7 @@ def make_router(gateway: Gateway, bytes_max: int) -> APIRouter:
         description=DESCRIPTION,
         operation_id="post_telemetry",
         # For the OpenAPI and the rules of the body; Gateway.handle calls the authenticator itself.
-        dependencies=[Depends(require_device), Depends(body_bytes_max(bytes_max))],
+        dependencies=[Depends(require_device), Depends(body_bytes_max(bytes_max)), Depends(counted)],
         responses=RESPONSES,
         openapi_extra={"requestBody": REQUEST_BODY},
     )

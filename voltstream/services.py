@@ -19,6 +19,7 @@ SERVICES: Final = {
     "stations": "api.stations.declaration:SERVICE",
     "pricing": "api.pricing.declaration:SERVICE",
     "config": "api.config.declaration:SERVICE",
+    "audit": "api.audit.declaration:SERVICE",
     "reservations": "api.reservations.declaration:SERVICE",
     "sessions": "api.sessions.declaration:SERVICE",
     "notifications": "api.notifications.declaration:SERVICE",
@@ -26,6 +27,7 @@ SERVICES: Final = {
     "billing": "billing.declaration:SERVICE",
     "worker": "streams.declaration:SERVICE",
     "gateway": "ingest.declaration:GATEWAY",
+    "reingest": "ingest.reingest.declaration:SERVICE",
     "bridge": "ingest.declaration:BRIDGE",
     "relay": "voltstream.runtime.relay:SERVICE",
 }
@@ -36,11 +38,13 @@ SUBSETS: Final = {
         "stations",
         "pricing",
         "config",
+        "audit",
         "reservations",
         "sessions",
         "notifications",
         "reporting",
         "billing",
+        "reingest",
     ),
 }
 

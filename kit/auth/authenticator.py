@@ -29,6 +29,7 @@ from kit.observability.logs import get_logger
 from kit.validation import COPY_IT_WHOLE
 from kit.web.limits.requests import QUOTA, address_of, limits_of
 from kit.web.problem import Problem
+from kit.web.request_scope import PRINCIPAL, PRINCIPALS
 from kit.web.route_rules import ACCEPTED
 
 REVOCATION_S: Final = 5.0
@@ -40,7 +41,6 @@ CACHE_MAX: Final = 20_000  # tokens; ~700 B each with a few stations: 14 MB. Bey
 # Well-formed but unknown tokens, so that a misconfigured fleet does not cause a query a request. 32 B each.
 REJECTED_MAX: Final = 10_000
 
-_PRINCIPALS: Final = "voltstream.principals"  # in the scope of a request whose token is verified
 _REALM: Final = 'Bearer realm="voltstream"'
 _log = get_logger(__name__)
 
@@ -80,13 +80,14 @@ class Authenticator:
 
     async def require(self, request: HTTPConnection, *kinds: Kind) -> Principal:
         """The principal of the first of `kinds` that the request's token has. Raises as `authenticate`, or 403."""
-        principals: tuple[Principal, ...] | None = request.scope.get(_PRINCIPALS)
+        principals: tuple[Principal, ...] | None = request.scope.get(PRINCIPALS)
         if principals is None:
-            principals = request.scope[_PRINCIPALS] = await self._within_limits(request)
+            principals = request.scope[PRINCIPALS] = await self._within_limits(request)
         for kind in kinds:
             for principal in principals:
                 if principal.kind == kind:
                     request.scope[ACCEPTED] = kinds
+                    request.scope.setdefault(PRINCIPAL, principal)
                     return principal
         yours = " and ".join(principal.kind for principal in principals) or "none that is known here"
         raise Problem(403, f"this needs a token of kind {' or '.join(kinds)}; yours is of kind {yours}")

@@ -144,9 +144,10 @@ class Composition:
     async def _database(self, service: Service[Any], stack: AsyncExitStack) -> Database | None:
         if not service.has_database or service.without_pool:
             return None
-        database = await open_database(self._url, name=f"voltstream {service.name}", role=service.role)
+        name, query_s_max = f"voltstream {service.name}", self._settings.query_s_max
+        database = await open_database(self._url, name=name, role=service.role, query_s_max=query_s_max)
         stack.push_async_callback(database.close)
-        self._web.ready.setdefault("database", database.ping)
+        self._web.watch_database(database)
         return database
 
     def _serve(self, service: Service[Any], components: Any) -> None:
@@ -268,9 +269,11 @@ async def serve(
     web = Web(f"voltstream {name}", SystemClock())
     async with AsyncExitStack() as stack:
         if any(service.router is not None for service in services):
+            from voltstream.runtime.auditing import open_audit
             from voltstream.runtime.authentication import open_authenticator  # not for a worker: see there
 
             await stack.enter_async_context(open_authenticator(settings, settings.database_url, web))
+            await stack.enter_async_context(open_audit(settings.database_url, web, lifespan))
         composition = Composition(settings, settings.database_url, lifespan, web, name)
         await stack.enter_async_context(composition.running(services))
         server = await stack.enter_async_context(web.serving(lifespan, settings, port=port))

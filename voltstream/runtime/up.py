@@ -22,11 +22,13 @@ from kit.service import Service
 from kit.settings import Settings, group_of
 from kit.web.app import RunningServer
 from voltstream.errors import ChildFailed
+from voltstream.runtime.auditing import open_audit
 from voltstream.runtime.authentication import open_authenticator
 from voltstream.runtime.children import READY_S_MAX, Child, environment_of
 from voltstream.runtime.composition import Composition
 from voltstream.runtime.data_folder import published_address
 from voltstream.runtime.database import bring_up_to_date, owned_database, with_partitions
+from voltstream.runtime.free_space import free_space_check
 from voltstream.runtime.process import Lifespan
 from voltstream.runtime.simulated_fleet import SimulatedFleet
 from voltstream.runtime.simulated_stations import simulated_stations
@@ -70,9 +72,12 @@ async def run_up(
     web = Web("voltstream", SystemClock())
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(owned_database(settings, lifespan))
+        if not settings.database_url:
+            web.ready["disk"] = free_space_check(settings.data_dir, settings.free_space_mb_min)
         settings = await asyncio.to_thread(with_partitions, settings, url)
         await asyncio.to_thread(bring_up_to_date, url, settings.partitions)
         store = await stack.enter_async_context(open_authenticator(settings, url, web))
+        await stack.enter_async_context(open_audit(url, web, lifespan))
         settings = _with_room_for(settings, options.stations)
         tokens = await working_tokens(settings, store)
         apart = _apart(settings, options.workers)

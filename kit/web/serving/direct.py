@@ -18,6 +18,8 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind
 
+from kit.audit.actors import actor_for, address_of
+from kit.audit.requests import REFUSALS, RequestAudit
 from kit.clock import Clock
 from kit.observability.logs import correlation_id, get_logger
 from kit.observability.tracing import child_traceparent, context_from, records_spans, start_span, traceparent_of
@@ -60,6 +62,8 @@ class KnowsTokens(Protocol):
 class DirectConnection(Protocol):
     """A connection, as a request on it needs it."""
 
+    client: tuple[str, int] | None  # its address and port
+
     @property
     def head(self) -> bytes:
         """The headers of every response, as they are sent."""
@@ -83,13 +87,16 @@ class DirectRoutes:
             return {}
         found: dict[bytes, DirectRoute] = {}
         authenticator: KnowsTokens | None = getattr(self._app.state, "authenticator", None)
+        audit: RequestAudit | None = getattr(self._app.state, "audit", None)
         for route in iter_route_contexts(self._app.routes):
             handler: DirectHandler | None = getattr(route.original_route, "direct", None)
             rules = rules_of(route) if handler is not None else None
             if handler is None or rules is None or rules.kinds is None or authenticator is None:
                 continue
+            if audit is not None and not rules.counted:
+                continue  # its requests are recorded one by one, with what the framework knows of them
             path, (method,) = str(route.path), route.methods or ("",)
-            found[path.encode()] = DirectRoute(path, method.encode(), rules, handler, authenticator, self)
+            found[path.encode()] = DirectRoute(path, method.encode(), rules, handler, authenticator, self, audit)
         return found
 
 
@@ -103,6 +110,7 @@ class DirectRoute:
     handler: DirectHandler
     authenticator: KnowsTokens
     routes: DirectRoutes
+    audit: RequestAudit | None
 
     def begin(self, connection: DirectConnection, headers: Mapping[bytes, bytes]) -> "DirectRequest | None":
         """The request with these headers, if its token is known and takes the route."""
@@ -195,6 +203,17 @@ class DirectRequest:
         if self._span is not None:
             end_span(self._span, method, route.path, route.path, status)
         route.routes.metrics.observe(method, route.path, status, seconds)
+        if route.audit is not None:
+            if status in REFUSALS:
+                self._audit_refusal(route.audit, status, seconds)
+            else:
+                route.audit.telemetry.count(self.principal)
+
+    def _audit_refusal(self, audit: RequestAudit, status: int, seconds: float) -> None:
+        client, method = self._connection.client, self._route.method.decode()
+        address = address_of(client[0]) if client else ""
+        actor = actor_for(self.principal, address, self.headers.get(b"authorization", b""))
+        audit.refused(actor, method, self._route.path, status, self.correlation_id, seconds)
 
     def fail(self, error: Exception) -> None:
         """Answer it with the problem that the error is."""
