@@ -33,7 +33,7 @@ INSERT INTO billing.customer (id, version, created_at, changed_at, {", ".join(DA
 VALUES ($1, 1, $2, $2, {_VALUES})
 """  # noqa: S608  # our own names
 _LOCK: Final = "SELECT version FROM billing.customer WHERE id = $1 FOR UPDATE"
-_CHANGE: Final = f"UPDATE billing.customer SET version = $2, changed_at = $3, {_SET} WHERE id = $1"  # noqa: S608
+_CHANGE: Final = f"UPDATE billing.customer SET version = $2, changed_at = $3, {_SET} WHERE id = $1"  # noqa: S608  # our own names
 _UNLINK: Final = "DELETE FROM billing.customer_driver WHERE customer_id = $1 AND driver_id <> ALL ($2::text[])"
 _LINK: Final = """
 INSERT INTO billing.customer_driver (driver_id, customer_id) SELECT unnest($2::text[]), $1 ON CONFLICT DO NOTHING

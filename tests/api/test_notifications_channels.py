@@ -178,7 +178,7 @@ async def sms(folder: Path) -> AsyncIterator[Bench]:
         settings = _settings(
             sms_url=f"{standin.url}/sms",
             sms_user="u",
-            sms_password="an-sms-password",  # noqa: S106
+            sms_password="an-sms-password",  # noqa: S106  # of a test server
             sms_from="VOLT",
         )
         channel = SmsChannel(settings, HttpSender(TIMEOUT_S), ManualClock(NOW))
@@ -268,7 +268,7 @@ async def test_refused_credentials_are_tried_again_for_an_operator_may_mend_them
     if bench.smtp is not None:
         settings = _settings(
             smtp_host="127.0.0.1", smtp_port=bench.smtp.port, smtp_ca_file=str(bench.smtp.ca_file), smtp_user=USER,
-            smtp_password="wrong-password",  # noqa: S106
+            smtp_password="wrong-password",  # noqa: S106  # of a test server
         )  # fmt: skip
         outcome = await EmailChannel(settings).send(bench.message)
         assert "wrong-password" not in str(outcome)

@@ -34,10 +34,10 @@ from api.notifications.templates.store import EditedTemplate
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe", "Pacific/Apia")
 MINUTES = st.integers(0, DAY_MIN - 1)
 INSTANTS = st.one_of(
-    st.datetimes(datetime(2011, 12, 25), datetime(2012, 1, 5)),  # noqa: DTZ001
-    st.datetimes(datetime(2026, 3, 28), datetime(2026, 3, 30)),  # noqa: DTZ001
-    st.datetimes(datetime(2026, 10, 24), datetime(2026, 10, 26)),  # noqa: DTZ001
-    st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1)),  # noqa: DTZ001
+    st.datetimes(datetime(2011, 12, 25), datetime(2012, 1, 5)),  # noqa: DTZ001  # UTC, below
+    st.datetimes(datetime(2026, 3, 28), datetime(2026, 3, 30)),  # noqa: DTZ001  # UTC, below
+    st.datetimes(datetime(2026, 10, 24), datetime(2026, 10, 26)),  # noqa: DTZ001  # UTC, below
+    st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1)),  # noqa: DTZ001  # UTC, below
 ).map(lambda naive: naive.replace(tzinfo=UTC))
 NOW = datetime(2026, 3, 29, 9, 0, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")

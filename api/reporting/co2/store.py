@@ -23,8 +23,8 @@ INSERT INTO reporting.co2_factor (version, country, year, mg_per_kwh)
 SELECT $1, country, year, mg_per_kwh
 FROM unnest($2::text[], $3::int[], $4::int[]) AS given (country, year, mg_per_kwh)
 """
-_VERSIONS: Final = f"SELECT {_COLUMNS} FROM reporting.co2_version ORDER BY version DESC"  # noqa: S608
-_VERSION: Final = f"SELECT {_COLUMNS} FROM reporting.co2_version WHERE version = $1"  # noqa: S608
+_VERSIONS: Final = f"SELECT {_COLUMNS} FROM reporting.co2_version ORDER BY version DESC"  # noqa: S608  # our own names
+_VERSION: Final = f"SELECT {_COLUMNS} FROM reporting.co2_version WHERE version = $1"  # noqa: S608  # our own names
 _ROWS: Final = """
 SELECT country, year, mg_per_kwh FROM reporting.co2_factor WHERE version = $1 ORDER BY country, year
 """
@@ -61,7 +61,7 @@ WITH put AS (
     ORDER BY station_id
     ON CONFLICT (station_id) DO UPDATE SET country = excluded.country WHERE k.country <> excluded.country
     RETURNING station_id
-) {_STALE.format(stations="SELECT station_id FROM put")}"""  # noqa: S608
+) {_STALE.format(stations="SELECT station_id FROM put")}"""  # noqa: S608  # our own names
 _ALL_STALE: Final = _STALE.format(stations="SELECT DISTINCT station_id FROM reporting.connector WHERE station_id <> $1")
 # Those that an event locks are skipped: it takes them in another order.
 _NEXT_STALE: Final = """

@@ -24,19 +24,19 @@ _WITHDRAW: Final = f"""
 UPDATE reporting.exclusion
 SET withdrawn_at = coalesce(withdrawn_at, $2), withdrawn_by = coalesce(withdrawn_by, $3)
 WHERE id = $1 RETURNING {_COLUMNS}
-"""  # noqa: S608
+"""  # noqa: S608  # our own names
 _PAGE: Final = f"""
 SELECT {_COLUMNS} FROM reporting.exclusion
 WHERE ($1::text IS NULL OR station_id = $1) AND ($2::timestamptz IS NULL OR until > $2)
   AND ($3::timestamptz IS NULL OR since < $3)
   AND ($4::timestamptz IS NULL OR (made_at, id) < ($4, $5::uuid))
 ORDER BY made_at DESC, id DESC LIMIT $6
-"""  # noqa: S608
+"""  # noqa: S608  # our own names
 _IN_FORCE: Final = f"""
 SELECT {_COLUMNS} FROM reporting.exclusion
 WHERE withdrawn_at IS NULL AND station_id = ANY ($1) AND until > $2 AND since < $3
 ORDER BY station_id, since, id LIMIT $4
-"""  # noqa: S608
+"""  # noqa: S608  # our own names
 
 
 class ExclusionCursor(Cursor, frozen=True, tag="xc"):

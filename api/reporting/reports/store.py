@@ -25,13 +25,13 @@ _ADD: Final = f"""
 INSERT INTO reporting.report (id, kind, state, from_moment, to_moment, selection, formats, requested_at, requested_by)
 VALUES ($1, $2, 'queued', $3, $4, $5::jsonb, $6, $7, $8) RETURNING {_COLUMNS}
 """  # noqa: S608 - constants
-_GET: Final = f"SELECT {_COLUMNS} FROM reporting.report WHERE id = $1"  # noqa: S608
+_GET: Final = f"SELECT {_COLUMNS} FROM reporting.report WHERE id = $1"  # noqa: S608  # our own names
 _PAGE: Final = f"""
 SELECT {_COLUMNS} FROM reporting.report
 WHERE ($1::text IS NULL OR kind = $1) AND ($2::text IS NULL OR state = $2)
   AND ($3::timestamptz IS NULL OR (requested_at, id) < ($3, $4::uuid))
 ORDER BY requested_at DESC, id DESC LIMIT $5
-"""  # noqa: S608
+"""  # noqa: S608  # our own names
 _CLAIM: Final = f"""
 UPDATE reporting.report
 SET state = 'running', attempts = attempts + 1, lost = lost + (state = 'running')::int, leased_until = $2
@@ -40,7 +40,7 @@ WHERE id = (
     WHERE state = 'queued' OR (state = 'running' AND leased_until < $1)
     ORDER BY requested_at, id LIMIT 1 FOR UPDATE SKIP LOCKED
 ) RETURNING {_COLUMNS}
-"""  # noqa: S608
+"""  # noqa: S608  # our own names
 # Only by whoever still holds it: after a lease another attempt may be under way.
 _DONE: Final = """
 UPDATE reporting.report

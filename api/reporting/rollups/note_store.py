@@ -32,14 +32,14 @@ SELECT n.hour, $1, $4, nextval('reporting.mark'), $5
 FROM generate_series(
     greatest(date_trunc('hour', $2::timestamptz, 'UTC'), (SELECT kept_from FROM reporting.progress)),
     least($3::timestamptz, $5) - interval '1 microsecond', interval '1 hour'
-) AS n (hour) ORDER BY n.hour {_OR_ADD}"""  # noqa: S608
+) AS n (hour) ORDER BY n.hour {_OR_ADD}"""  # noqa: S608  # our own names
 _NOTE_ALL: Final = f"""
 {_INTO}
 SELECT $1, station_id, $2, nextval('reporting.mark'), $3
 FROM (
     SELECT station_id FROM reporting.connector WHERE station_id <> ''
     UNION SELECT station_id FROM reporting.station ORDER BY station_id
-) AS s {_OR_ADD}"""  # noqa: S608
+) AS s {_OR_ADD}"""  # noqa: S608  # our own names
 _PLACES: Final = """
 SELECT station_id, hour FROM reporting.subject WHERE facet = $1 AND subject_id = ANY ($2::uuid[])
 """

@@ -29,7 +29,7 @@ _PLACE: Final = ", ".join(("station_id", "revision", "changed_at", *(f'"{name}"'
 _STATION: Final = f"{_PLACE}, details"
 _CONNECTOR_FACTS: Final = tuple(ConnectorFacts.model_fields)
 _CONNECTOR: Final = ", ".join(("station_id", "connector_id", "changed_at", *_CONNECTOR_FACTS))
-_STATIONS_BY_ID: Final = f"SELECT {_STATION} FROM stations.station WHERE station_id = ANY ($1::text[])"  # noqa: S608
+_STATIONS_BY_ID: Final = f"SELECT {_STATION} FROM stations.station WHERE station_id = ANY ($1::text[])"  # noqa: S608  # our own names
 _STATIONS: Final = f"""
 SELECT {_PLACE} FROM stations.station WHERE $1::text IS NULL OR station_id > $1 ORDER BY station_id LIMIT $2
 """  # noqa: S608  # our own names
