@@ -18,8 +18,9 @@ from typing import Final, NamedTuple
 
 from starlette.requests import HTTPConnection
 
+from kit.auth.bearer import NO_ROLE, bearer_token, check_station, forbidden, token_in, unauthorized
 from kit.auth.revocations import NONE_REVOKED, SignedRevocations
-from kit.auth.scopes import Scope, kinds_with
+from kit.auth.scopes import Scope
 from kit.auth.signed_tokens import InvalidToken, SignedTokens, UnknownKey
 from kit.auth.token_store import Principal, TokenStore, hash_of, well_formed
 from kit.clock import Clock
@@ -44,9 +45,7 @@ TokenCheck = Callable[[], Awaitable[bool]]
 """Whether a token that was accepted for a request would be so now."""
 
 _PRINCIPALS: Final = "voltstream.principals"  # in the scope of a request whose token is verified
-_NO_ROLE: Final = "your token has no role that is known here"
 _UNKNOWN: Final = "the token is unknown, revoked or expired; ask an operator for a new one"
-_REALM: Final = 'Bearer realm="voltstream"'
 _NEVER_S: Final = float("inf")
 _log = get_logger(__name__)
 
@@ -113,7 +112,7 @@ class Authenticator:
         """
         for principal in await self._verified(request):
             return principal
-        raise Problem(403, _NO_ROLE)
+        raise Problem(403, NO_ROLE)
 
     async def require(self, request: HTTPConnection, scope: Scope, *, heeds_stations: bool = False) -> Principal:
         """The first principal of the request's token that has the scope.
@@ -125,15 +124,15 @@ class Authenticator:
         for principal in principals:
             if scope in principal.scopes:
                 if principal.stations is not None and not heeds_stations:
-                    _check_station(principal, request.scope.get("path_params", {}).get("station_id"))
+                    check_station(principal, request.scope.get("path_params", {}).get("station_id"))
                 request.scope[ACCEPTED] = scope
                 return principal
-        raise _forbidden(scope, principals)
+        raise forbidden(scope, principals)
 
     def known(self, authorization: bytes, scope: Scope) -> Principal | None:
         """The principal that `require` gives for this header without waiting or verifying, for a route that heeds
         stations; None where it would have to, or refuses the token."""
-        token = _token_in(authorization)
+        token = token_in(authorization)
         if token is None or not self._is_fresh():
             return None
         principals: tuple[Principal, ...] | None
@@ -153,7 +152,8 @@ class Authenticator:
         return None
 
     def check_of(self, request: HTTPConnection) -> TokenCheck:
-        """For a response that goes on for long: whether the token of this request, which was accepted, still is."""
+        """For a response that goes on for long: whether the token of this request, which was accepted, still is. One
+        that has expired is not: the leeway of a signed one is for requests."""
         scope: Scope = request.scope[ACCEPTED]
 
         async def check() -> bool:
@@ -161,7 +161,8 @@ class Authenticator:
                 principals = await self._principals(request)
             except (Problem, Unavailable):
                 return False
-            return any(scope in principal.scopes for principal in principals)
+            now_s = self._clock.now_ms() / 1000
+            return any(scope in principal.scopes and _left_s(principal, now_s) > 0 for principal in principals)
 
         return check
 
@@ -186,7 +187,7 @@ class Authenticator:
 
     async def _principals(self, request: HTTPConnection) -> tuple[Principal, ...]:
         """One principal for a stored token, one for each role of a signed one."""
-        token = _bearer_token(request)
+        token = bearer_token(request)
         if not self._is_fresh():
             await self._refresh()
         if self._signed is not None and "." in token:  # no stored token has one
@@ -195,7 +196,7 @@ class Authenticator:
             try:
                 return await _signed_by_a_key_of(self._signed, token)
             except InvalidToken as error:
-                raise _unauthorized(str(error), invalid=True) from None
+                raise unauthorized(str(error), invalid=True) from None
         token_hash = hash_of(token)
         entry = self._cached.get(token_hash)
         if entry is None:
@@ -206,9 +207,9 @@ class Authenticator:
 
     async def _look_up(self, token: str, token_hash: bytes) -> _Entry:
         if not well_formed(token):
-            raise _unauthorized(COPY_IT_WHOLE, invalid=True)
+            raise unauthorized(COPY_IT_WHOLE, invalid=True)
         if token_hash in self._rejected:
-            raise _unauthorized(_UNKNOWN, invalid=True)
+            raise unauthorized(_UNKNOWN, invalid=True)
         principal = await self._store.find(token_hash)
         left_s = _NEVER_S
         if principal is not None and principal.expires_s is not None:
@@ -217,7 +218,7 @@ class Authenticator:
             if len(self._rejected) >= REJECTED_MAX:
                 self._rejected.clear()
             self._rejected.add(token_hash)
-            raise _unauthorized(_UNKNOWN, invalid=True)
+            raise unauthorized(_UNKNOWN, invalid=True)
         if len(self._cached) >= CACHE_MAX:
             del self._cached[next(iter(self._cached))]
         self._expiry_s = min(self._expiry_s, self._clock.monotonic_s() + left_s)
@@ -325,45 +326,3 @@ async def _signed_by_a_key_of(signed: SignedTokens, token: str) -> tuple[Princip
 def _left_s(principal: Principal, now_s: float) -> float:
     """Seconds until it expires; never, infinitely many."""
     return _NEVER_S if principal.expires_s is None else principal.expires_s - now_s
-
-
-def _check_station(principal: Principal, station_id: str | None) -> None:
-    """Raises Problem 403 where a token for some stations asks for another, or for all. What is a driver's own is so at
-    every station."""
-    if station_id is None:
-        if principal.kind != "driver":
-            raise Problem(403, "this is about all stations, and your token is for some: use one for all of them")
-    elif not principal.covers(station_id):
-        raise Problem(403, f"your token is not for station {station_id}")
-
-
-def _forbidden(scope: Scope, principals: tuple[Principal, ...]) -> Problem:
-    allowed = kinds_with(scope)
-    yours = _NO_ROLE
-    if principals:
-        yours = f"your token is of {' and '.join(principal.kind for principal in principals)}"
-        yours += ", and was issued for less" if any(one.kind in allowed for one in principals) else ""
-    challenge = f'{_REALM}, error="insufficient_scope", scope="{scope}"'
-    detail = f"this needs the scope {scope}, which {' and '.join(allowed)} have; {yours}"
-    return Problem(403, detail, headers={"WWW-Authenticate": challenge})
-
-
-def _bearer_token(request: HTTPConnection) -> str:
-    for key, value in request.scope["headers"]:
-        if key == b"authorization":
-            token = _token_in(value)
-            if token is not None:
-                return token
-            raise _unauthorized("write the header as: Authorization: Bearer <token>", invalid=False)
-    raise _unauthorized("a token is needed: Authorization: Bearer <token>", invalid=False)
-
-
-def _token_in(authorization: bytes) -> str | None:
-    """The token of an Authorization header; None where the header has another form."""
-    scheme, _, token = authorization.decode("latin-1").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" and token else None
-
-
-def _unauthorized(detail: str, *, invalid: bool) -> Problem:
-    challenge = f'{_REALM}, error="invalid_token"' if invalid else _REALM
-    return Problem(401, detail, headers={"WWW-Authenticate": challenge})

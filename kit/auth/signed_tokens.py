@@ -178,7 +178,9 @@ class SignedTokens:
         kinds = self._kinds(claims)
         limited = self._limited(claims)
         stations = frozenset(name.upper() for name in _strings(claims, "stations")) if "stations" in claims else None
-        principals = tuple(Principal(kind, token_id, stations, subject, limited) for kind in KINDS if kind in kinds)
+        principals = tuple(
+            Principal(kind, token_id, stations, subject, limited, expires_s) for kind in KINDS if kind in kinds
+        )
         return _Verified(expires_s, principals, jti, subject, issued_s)
 
     def _kinds(self, claims: Mapping[str, Any]) -> set[Kind]:

@@ -67,7 +67,7 @@ class Principal:
     stations: frozenset[str] | None  # upper case; None: all
     subject: str | None = None  # a driver's id, or the subject of a signed token; None: a stored token of another kind
     limited_to: frozenset[Scope] | None = None  # of the role's scopes; None: all
-    expires_s: float | None = None  # since 1970; None: never, or a signed token, whose expiry is kept elsewhere
+    expires_s: float | None = None  # since 1970; None: never
     scopes: frozenset[Scope] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
