@@ -28,7 +28,9 @@ from kit.errors import Unavailable
 from kit.futures import done_within, mark_seen
 from kit.observability.logs import get_logger
 from kit.validation import COPY_IT_WHOLE
+from kit.web.limits.requests import QUOTA, address_of, limits_of
 from kit.web.problem import Problem
+from kit.web.request_scope import PRINCIPAL, PRINCIPALS
 from kit.web.route_rules import ACCEPTED
 
 REVOCATION_S: Final = 5.0
@@ -44,7 +46,6 @@ REJECTED_MAX: Final = 10_000
 TokenCheck = Callable[[], Awaitable[bool]]
 """Whether a token that was accepted for a request would be so now."""
 
-_PRINCIPALS: Final = "voltstream.principals"  # in the scope of a request whose token is verified
 _UNKNOWN: Final = "the token is unknown, revoked or expired; ask an operator for a new one"
 _NEVER_S: Final = float("inf")
 _log = get_logger(__name__)
@@ -126,6 +127,7 @@ class Authenticator:
                 if principal.stations is not None and not heeds_stations:
                     check_station(principal, request.scope.get("path_params", {}).get("station_id"))
                 request.scope[ACCEPTED] = scope
+                request.scope.setdefault(PRINCIPAL, principal)
                 return principal
         raise forbidden(scope, principals)
 
@@ -180,9 +182,27 @@ class Authenticator:
 
     async def _verified(self, request: HTTPConnection) -> tuple[Principal, ...]:
         """What the request's token stands for. It is verified once a request."""
-        principals: tuple[Principal, ...] | None = request.scope.get(_PRINCIPALS)
+        principals: tuple[Principal, ...] | None = request.scope.get(PRINCIPALS)
         if principals is None:
-            principals = request.scope[_PRINCIPALS] = await self._principals(request)
+            principals = request.scope[PRINCIPALS] = await self._within_limits(request)
+        return principals
+
+    async def _within_limits(self, request: HTTPConnection) -> tuple[Principal, ...]:
+        """The token's principals, its request counted. Raises as `authenticate`, and Problem 429."""
+        limits = limits_of(request.scope)
+        if limits is None:
+            return await self._principals(request)
+        address = address_of(request.scope)
+        try:
+            principals = await self._principals(request)
+        except Problem as refused:
+            if refused.status == 401:
+                limits.fail(address)
+            raise
+        if principals:
+            request.scope[QUOTA] = limits.spend(principals[0])
+        else:
+            limits.fail(address)
         return principals
 
     async def _principals(self, request: HTTPConnection) -> tuple[Principal, ...]:
@@ -193,28 +213,33 @@ class Authenticator:
         if self._signed is not None and "." in token:  # no stored token has one
             if self._revocations is None:
                 raise Unavailable("which signed tokens are revoked is not known: PostgreSQL does not answer")
+            if self._signed.known(token) is None:
+                _check_look_up(request)
             try:
                 return await _signed_by_a_key_of(self._signed, token)
             except InvalidToken as error:
+                _looked_up_in_vain(request)
                 raise unauthorized(str(error), invalid=True) from None
         token_hash = hash_of(token)
         entry = self._cached.get(token_hash)
         if entry is None:
-            entry = await self._look_up(token, token_hash)
+            entry = await self._look_up(request, token, token_hash)
         if not entry.used:
             self._note_use(entry)
         return entry.principals
 
-    async def _look_up(self, token: str, token_hash: bytes) -> _Entry:
+    async def _look_up(self, request: HTTPConnection, token: str, token_hash: bytes) -> _Entry:
         if not well_formed(token):
             raise unauthorized(COPY_IT_WHOLE, invalid=True)
         if token_hash in self._rejected:
             raise unauthorized(_UNKNOWN, invalid=True)
+        _check_look_up(request)
         principal = await self._store.find(token_hash)
         left_s = _NEVER_S
         if principal is not None and principal.expires_s is not None:
             left_s = principal.expires_s - self._clock.now_ms() / 1000
         if principal is None or left_s <= 0:
+            _looked_up_in_vain(request)
             if len(self._rejected) >= REJECTED_MAX:
                 self._rejected.clear()
             self._rejected.add(token_hash)
@@ -326,3 +351,15 @@ async def _signed_by_a_key_of(signed: SignedTokens, token: str) -> tuple[Princip
 def _left_s(principal: Principal, now_s: float) -> float:
     """Seconds until it expires; never, infinitely many."""
     return _NEVER_S if principal.expires_s is None else principal.expires_s - now_s
+
+
+def _check_look_up(request: HTTPConnection) -> None:
+    limits = limits_of(request.scope)
+    if limits is not None:
+        limits.check_look_up(address_of(request.scope))
+
+
+def _looked_up_in_vain(request: HTTPConnection) -> None:
+    limits = limits_of(request.scope)
+    if limits is not None:
+        limits.looked_up_in_vain(address_of(request.scope))

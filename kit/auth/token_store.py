@@ -13,8 +13,11 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID, uuid4
 
+from kit.audit.entry import Actor
+from kit.audit.recording import record
 from kit.auth.revocations import SignedRevocations
 from kit.auth.scopes import Kind, Scope, scopes_of
+from kit.clock import format_rfc3339
 from kit.database.postgres import Database
 
 SUBJECT_CHARS_MAX: Final = 64
@@ -50,6 +53,8 @@ AND NOT EXISTS (
 _ROTATE: Final = f"""UPDATE access.token SET
     previous_hash = hash, previous_expires_at = clock_timestamp() + $3, hash = $2, expires_at = coalesce($4, expires_at)
 WHERE id = $1 AND {_VALID} RETURNING {_COLUMNS}"""  # noqa: S608  # the text above
+_REVOKE: Final = f"""UPDATE access.token SET revoked_at = clock_timestamp()
+WHERE id = $1 AND revoked_at IS NULL RETURNING {_COLUMNS}"""  # noqa: S608  # the names above
 _USED: Final = """UPDATE access.token SET last_used_at = clock_timestamp() WHERE id = ANY($1::uuid[])"""
 _LIST: Final = f"SELECT {_COLUMNS} FROM access.token ORDER BY created_at, id"  # noqa: S608  # our own names
 _REVOCATIONS: Final = """SELECT jti, subject, (extract(epoch FROM issued_before) * 1000)::bigint
@@ -134,8 +139,10 @@ def hash_of(token: str) -> bytes:
 class TokenStore:
     """The tokens in the database. Every method raises Unavailable when it does not answer."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, actor: Actor | None = None) -> None:
+        """`actor`: who issues and revokes, for the audit; None: who sent the request that is handled, or the system."""
         self._database = database
+        self._actor = actor
 
     async def issue(
         self,
@@ -157,12 +164,16 @@ class TokenStore:
         token = PREFIXES[kind] + secrets.token_urlsafe(32)
         bound = None if stations is None else sorted({station.upper() for station in stations})
         limited = None if scopes is None else sorted(set(scopes))
-        row = await self._database.fetchrow(
-            _INSERT, uuid4(), kind, hash_of(token), label, bound, subject, limited, expires_at
-        )
-        if row is None:
-            raise AssertionError("INSERT … RETURNING gave no row")
-        return token, _stored(*row)
+        async with self._database.transaction() as connection:
+            values = (uuid4(), kind, hash_of(token), label, bound, subject, limited, expires_at)
+            row = await connection.fetchrow(_INSERT, *values)
+            if row is None:
+                raise AssertionError("INSERT … RETURNING gave no row")
+            stored = _stored(*row)
+            await record(
+                connection, "token.issued", _entity(stored.token_id), after=_audited(stored), actor=self._actor
+            )
+        return token, stored
 
     async def rotate(
         self, token_id: UUID, overlap: timedelta, expires_at: datetime | None = None
@@ -170,26 +181,36 @@ class TokenStore:
         """A new secret for the same token; the one that it replaces is valid for the overlap, and one before that no
         longer. `expires_at`: of the token from now on (None: as it was). None where there is no valid token of this id.
         """
-        row = await self._database.fetchrow("SELECT kind FROM access.token WHERE id = $1", token_id)
-        if row is None:
-            return None
-        token = PREFIXES[row["kind"]] + secrets.token_urlsafe(32)
-        row = await self._database.fetchrow(_ROTATE, token_id, hash_of(token), overlap, expires_at)
-        return None if row is None else (token, _stored(*row))
+        async with self._database.transaction() as connection:
+            row = await connection.fetchrow("SELECT kind FROM access.token WHERE id = $1", token_id)
+            if row is None:
+                return None
+            token = PREFIXES[row["kind"]] + secrets.token_urlsafe(32)
+            row = await connection.fetchrow(_ROTATE, token_id, hash_of(token), overlap, expires_at)
+            if row is None:
+                return None
+            stored = _stored(*row)
+            await record(connection, "token.rotated", _entity(token_id), after=_audited(stored), actor=self._actor)
+        return token, stored
 
     async def revoke(self, token_id: UUID) -> bool:
         """Revoke a token for good. False where there is none of this id, or it is revoked already."""
-        row = await self._database.fetchrow(
-            "UPDATE access.token SET revoked_at = clock_timestamp() WHERE id = $1 AND revoked_at IS NULL RETURNING id",
-            token_id,
-        )
+        async with self._database.transaction() as connection:
+            row = await connection.fetchrow(_REVOKE, token_id)
+            if row is not None:
+                before = _audited(_stored(*row))
+                await record(connection, "token.revoked", _entity(token_id), before=before, actor=self._actor)
         return row is not None
 
     async def revoke_signed(
         self, *, jti: str | None = None, subject: str | None = None, issued_before: datetime | None = None
     ) -> None:
         """Revoke a signed token by its id, or all of a subject that were issued before a moment."""
-        await self._database.execute(_REVOKE_SIGNED, jti, subject, issued_before)
+        async with self._database.transaction() as connection:
+            await connection.execute(_REVOKE_SIGNED, jti, subject, issued_before)
+            moment = None if issued_before is None else format_rfc3339(issued_before)
+            entity = f"signed-token/{jti}" if jti is not None else f"signed-tokens-of/{subject}"
+            await record(connection, "token.revoked", entity, after={"issued_before": moment}, actor=self._actor)
 
     async def list(self) -> list[StoredToken]:
         """All tokens, revoked ones too, oldest first."""
@@ -223,6 +244,23 @@ class TokenStore:
     async def record_use(self, token_ids: Iterable[UUID]) -> None:
         """These tokens have been used about now."""
         await self._database.execute(_USED, list(token_ids))
+
+
+def _entity(token_id: UUID) -> str:
+    return f"token/{token_id}"
+
+
+def _audited(token: StoredToken) -> dict[str, Any]:
+    """What the audit says of a token."""
+    bound, scopes = token.stations, token.scopes
+    return {
+        "kind": token.kind,
+        "label": token.label,
+        "stations": None if bound is None else list(bound),
+        "subject": token.subject,
+        "scopes": None if scopes is None else list(scopes),
+        "expires_at": None if token.expires_at is None else format_rfc3339(token.expires_at),
+    }
 
 
 def _stored(

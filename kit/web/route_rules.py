@@ -1,16 +1,14 @@
 """The rules of a route: the scope that it needs and the longest body. They are known before a body is read.
 
-A route declares its rules by dependencies, of its own or of its router: `Depends(require_scope("stations:write"))`
-or `Depends(public)`, and `Depends(body_bytes_max(n))` where the default bound does not fit. An app does not mount a
-route that is neither public nor needs one scope, nor one that reads JSON otherwise than `kit.web.json_body` does;
-`kit.web.request_body` enforces the rules.
+A route declares its rules by dependencies, of its own or of its router: `Depends(require_scope("stations:write"))` or
+`Depends(public)`, `Depends(body_bytes_max(n))` where the default bound does not fit, and `Depends(counted)` where the
+audit is to count requests by token. An app does not mount a route that is neither public nor needs one scope,
+nor one that reads JSON otherwise than `kit.web.json_body` does; `kit.web.request_body` enforces the rules.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal
-
-from starlette.types import Scope
 
 from kit.auth.scopes import Kind, kinds_with
 from kit.auth.scopes import Scope as TokenScope
@@ -23,6 +21,10 @@ BODY_BYTES_MAX: Final = 256 * 1024  # the longest JSON of any service, a full gr
 
 async def public() -> None:
     """Dependency of a route that needs no token."""
+
+
+async def counted() -> None:
+    """Dependency of a route whose requests are so many that the audit counts them by token and minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class RouteRules:
     scope: TokenScope | None
     body_bytes_max: int
     heeds_stations: bool = False
+    counted: bool = False  # by the audit, not recorded one by one
 
 
 class InvalidRouteRules(Exception):
@@ -79,12 +82,13 @@ def rules_of(route: object) -> RouteRules:
         )
     bounds = [call.bytes_max for call in calls if isinstance(call, BodyBytesMax)]
     bytes_max = min(bounds, default=BODY_BYTES_MAX)
+    is_counted = counted in calls
     if not required:
-        return RouteRules(None, bytes_max)
+        return RouteRules(None, bytes_max, counted=is_counted)
     if len(required) > 1:
         raise InvalidRouteRules(f"{path} needs {' and '.join(required)}: a route needs one scope; leave the others out")
     ((scope, heeds_stations),) = required.items()
-    return RouteRules(scope, bytes_max, heeds_stations)
+    return RouteRules(scope, bytes_max, heeds_stations, is_counted)
 
 
 def check_rules(routes: Iterable[object]) -> None:
@@ -96,12 +100,6 @@ def check_rules(routes: Iterable[object]) -> None:
         if getattr(original, "body_field", None) is not None and not isinstance(original, JsonRoute):
             path = getattr(route, "path", route)
             raise InvalidRouteRules(f"{path} has a body that is not checked: give its router route_class=JsonRoute")
-
-
-def selected_route(scope: Scope) -> object:
-    """The route that took the request, as `rules_of` understands it; None before there is one."""
-    # FastAPI keeps the route of an included router, with the router's path and dependencies, in its part of the scope.
-    return scope.get("fastapi", {}).get("effective_route_context") or scope.get("route")
 
 
 def _calls(dependant: Any) -> Iterator[Any]:

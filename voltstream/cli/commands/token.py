@@ -9,6 +9,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from kit.audit.entry import AUDIT
+from kit.audit.recording import local_account
 from kit.auth.scopes import KINDS, Kind, Scope, scopes_of
 from kit.auth.token_store import SUBJECT_CHARS_MAX, StoredToken, TokenStore, valid_subject
 from kit.clock import SystemClock, format_rfc3339, parse_rfc3339
@@ -251,7 +253,8 @@ def _show_secret(note: str, token: str, stored: StoredToken, as_json: bool) -> N
 
 
 def _with_store(settings: Settings, work: Callable[[TokenStore], Awaitable[T]]) -> T:
-    return with_database(settings, "token", lambda database: work(TokenStore(database)), apply=[ACCESS])
+    who = local_account()
+    return with_database(settings, "token", lambda database: work(TokenStore(database, who)), apply=[AUDIT, ACCESS])
 
 
 def _described(token: StoredToken) -> dict[str, object]:
