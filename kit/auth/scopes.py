@@ -67,9 +67,10 @@ _OPERATOR: Final[frozenset[Scope]] = frozenset({
     "analytics:read", "analytics:write", "audit:read", "billing:read", "billing:read_all", "billing:review",
     "config:read", "config:read_all", "config:write", "credentials:read", "credentials:write", "customers:read",
     "customers:write", "deliveries:read", "demand:read", "demand:write", "locations:read", "notifications:read",
-    "notifications:send", "parking:read", "preferences:read", "preferences:write", "prices:read", "reports:read", "reports:write",
-    "reservations:read", "reservations:write", "sessions:read", "sessions:write", "stations:read", "stations:write",
-    "tariffs:read", "tariffs:write", "telemetry:read", "telemetry:write", "templates:read", "templates:write",
+    "notifications:send", "parking:read", "preferences:read", "preferences:write", "prices:read", "reports:read",
+    "reports:write", "reservations:read", "reservations:write", "sessions:read", "sessions:write", "stations:read",
+    "stations:write", "tariffs:read", "tariffs:write", "telemetry:read", "telemetry:write", "templates:read",
+    "templates:write",
 })  # fmt: skip
 _FINANCE: Final[frozenset[Scope]] = frozenset({
     "analytics:read", "billing:cancel", "billing:credit", "billing:issue", "billing:pay", "billing:read",
