@@ -200,7 +200,11 @@ class Authenticator:
                 limits.fail(address)
             raise
         if principals:
-            request.scope[QUOTA] = limits.spend(principals[0])
+            try:
+                request.scope[QUOTA] = limits.spend(principals[0])
+            except Problem:
+                request.scope[PRINCIPAL] = principals[0]  # whom the audit names
+                raise
         else:
             limits.fail(address)
         return principals

@@ -18,7 +18,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind
 
-from kit.audit.actors import actor_for, address_of
+from kit.audit.actors import actor_for, kept_address
 from kit.audit.requests import REFUSALS, RequestAudit
 from kit.auth.scopes import Scope
 from kit.clock import Clock
@@ -214,7 +214,7 @@ class DirectRequest:
 
     def _audit_refusal(self, audit: RequestAudit, status: int, seconds: float) -> None:
         client, method = self._connection.client, self._route.method.decode()
-        address = address_of(client[0]) if client else ""
+        address = kept_address(client[0]) if client else ""
         actor = actor_for(self.principal, address, self.headers.get(b"authorization", b""))
         audit.refused(actor, method, self._route.path, status, self.correlation_id, seconds)
 
