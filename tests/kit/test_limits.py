@@ -17,8 +17,10 @@ from prometheus_client import CollectorRegistry
 
 from kit.audit.entry import Entry
 from kit.audit.requests import RequestAudit
-from kit.auth.authenticator import Authenticator, require_kinds
-from kit.auth.token_store import Kind, Principal, hash_of
+from kit.auth.authenticator import Authenticator
+from kit.auth.requirements import require_scope
+from kit.auth.scopes import Kind
+from kit.auth.token_store import Principal, hash_of
 from kit.clock import ManualClock
 from kit.web.app import make_app
 from kit.web.limits.buckets import Buckets
@@ -197,7 +199,7 @@ class Api:
         router = APIRouter()
 
         @router.get("/api/v1/things")
-        async def things(who: Annotated[Principal, Depends(require_kinds("operator"))]) -> dict[str, str]:
+        async def things(who: Annotated[Principal, Depends(require_scope("stations:write"))]) -> dict[str, str]:
             return {"who": who.name}
 
         self.app.include_router(router)
