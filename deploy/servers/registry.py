@@ -31,9 +31,9 @@ SERVERS: Final[dict[str, Callable[[Path], Server]]] = {
 }
 
 
-def run_folder() -> Path:
-    """The folder for servers of this process."""
-    return ROOT / f"{_RUN_PREFIX}{os.getpid()}"
+def run_folder(variant: str = "") -> Path:
+    """The folder for servers of this process; `variant` names another, for other servers of the same kinds."""
+    return ROOT / f"{_RUN_PREFIX}{os.getpid()}{f'-{variant}' if variant else ''}"
 
 
 def environment(servers: Iterable[Server]) -> dict[str, str]:
@@ -47,7 +47,8 @@ def sweep() -> None:
     Call it before this process starts any server: a run folder with its pid is an earlier process's.
     """
     for run in ROOT.glob(f"{_RUN_PREFIX}*"):
-        if run == run_folder() or not Path(f"/proc/{run.name.removeprefix(_RUN_PREFIX)}").exists():
+        pid = run.name.removeprefix(_RUN_PREFIX).partition("-")[0]
+        if pid == str(os.getpid()) or not Path(f"/proc/{pid}").exists():
             for make in SERVERS.values():
                 make(run).destroy()
             shutil.rmtree(run, ignore_errors=True)
