@@ -12,6 +12,7 @@ from typing import ClassVar, Final
 from zlib import crc32
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from deploy.servers.base import Server
 from deploy.servers.errors import ServerFailed, ServerUnavailable
@@ -109,8 +110,9 @@ class Postgres(Server):
 
     def _answers(self) -> bool:
         try:
-            url, ca = self.database_url("postgres"), {"sslrootcert": str(self.tls.ca)} if self.tls else {}
-            with psycopg.connect(url, connect_timeout=2, autocommit=True, **ca) as connection:
+            url = self.database_url("postgres")
+            own = make_conninfo(url, sslrootcert=self.tls.ca) if self.tls else url
+            with psycopg.connect(own, connect_timeout=2, autocommit=True) as connection:
                 if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_DATABASE]).fetchone() is None:
                     connection.execute(f"CREATE DATABASE {_DATABASE}")
         except psycopg.OperationalError:

@@ -33,9 +33,10 @@ BY_VARIABLE: Final = {
     "smtp_user": "mailer",
     "smtp_password": uuid4().hex,
     "mail_from": "bills@example.com",
+    "billing_url": "http://127.0.0.1:1",
     "billing_token": uuid4().hex,
 }
-NO_SECRETS: Final = frozenset({"smtp_host", "smtp_user", "mail_from"})
+NO_SECRETS: Final = frozenset({"billing_url", "smtp_host", "smtp_user", "mail_from"})
 
 
 @dataclass
@@ -55,7 +56,7 @@ class Logins:
             admin.execute(f"CREATE DATABASE {self.database}")
             row = admin.execute("SHOW hba_file").fetchone()
             assert row is not None
-            hba = Path(row[0])
+            hba = Path(str(row[0]))
             hba.write_text(f"hostssl all {USER} 127.0.0.1/32 scram-sha-256\n{hba.read_text()}")
             admin.execute("SELECT pg_reload_conf()")
         self.rabbitmq.control("add_user", USER, "unused")
