@@ -11,11 +11,12 @@ import psycopg
 import pytest
 
 from kit.database.postgres import connect_sync, open_database
+from kit.documents.mongodb import MongoDocuments
 from kit.errors import ConfigError, Unavailable
 from kit.live.redis_view import RedisLive
 from kit.log.kafka import ensure_topic, idempotent_producer, partitions_of, stop_producer
 from kit.messaging.rabbit_connection import Rabbit
-from kit.secrets.text import SecretText
+from kit.secrets.text import SecretText, ca_file_of
 from kit.tls import asks_for_tls, client_context
 from tests.certificates import Authority
 from tests.private_servers import PrivateServers
@@ -124,6 +125,18 @@ async def test_a_urls_own_root_certificate_wins(
         await connect(own)
         chain_only = own.replace("localhost", "127.0.0.1").replace("verify-full", "verify-ca")
         await connect(chain_only)
+
+
+async def test_mongodbs_driver_is_given_the_ca_too(tls_url: Callable[[str], str], tmp_path: Path) -> None:
+    """Whatever server answers: what is refused is the handshake."""
+    url = tls_url("redis").replace("rediss://", "mongodb://").replace("/0", "/?tls=true")
+    another = str(Authority(tmp_path, "another CA").file)
+    for ca_file, refused in ((another, True), (ca_file_of(tls_url("redis")), False)):
+        documents = MongoDocuments(SecretText(url, ca_file=ca_file), connect_ms=1_000)
+        with pytest.raises(Unavailable) as raised:
+            await documents.check_ready()
+        assert ("its certificate is refused" in str(raised.value)) == refused
+        await documents.close()
 
 
 async def test_no_client_speaks_tls_1_1(authority: Authority) -> None:
