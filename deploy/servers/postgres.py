@@ -111,7 +111,7 @@ class Postgres(Server):
     def _answers(self) -> bool:
         try:
             url = self.database_url("postgres")
-            own = make_conninfo(url, sslrootcert=self.tls.ca) if self.tls else url
+            own = make_conninfo(url, sslrootcert=str(self.tls.ca)) if self.tls else url
             with psycopg.connect(own, connect_timeout=2, autocommit=True) as connection:
                 if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_DATABASE]).fetchone() is None:
                     connection.execute(f"CREATE DATABASE {_DATABASE}")

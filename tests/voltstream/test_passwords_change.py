@@ -1,24 +1,23 @@
 """Everything over TLS with logins from files: what runs goes on after every password has changed, and shows none."""
 
 import asyncio
+import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, cast
 from uuid import uuid4
 
 import psutil
-import psycopg
 import pytest
 import redis
 
 from deploy.servers import Kafka, RabbitMQ
 from kit.clock import SystemClock
-from kit.database.login import connection_url
-from kit.secrets.text import SecretText
 from tests.certificates import Authority
+from tests.password_login import PasswordLogin, password_login
 from tests.private_servers import PrivateServers
 from tests.voltstream.platform import ENOUGH_S, Up, readings, up, voltstream
 from tests.waiting import eventually
@@ -44,30 +43,22 @@ class Logins:
     """The same user at each server, and files with the URLs of the platform."""
 
     servers: PrivateServers
+    postgres: PasswordLogin
     ca_file: str
     folder: Path
     database: str = field(default_factory=lambda: f"test_{uuid4().hex}")
     passwords: list[str] = field(default_factory=list)  # all that there ever were
 
     def begin(self) -> None:
-        """Make the users."""
-        with self._postgres() as admin:
-            admin.execute(f"CREATE ROLE {USER} LOGIN SUPERUSER")
-            admin.execute(f"CREATE DATABASE {self.database}")
-            row = admin.execute("SHOW hba_file").fetchone()
-            assert row is not None
-            hba = Path(str(row[0]))
-            hba.write_text(f"hostssl all {USER} 127.0.0.1/32 scram-sha-256\n{hba.read_text()}")
-            admin.execute("SELECT pg_reload_conf()")
+        """Make the database and the users."""
+        self.postgres.admin.execute(f"CREATE DATABASE {self.database}")
         self.rabbitmq.control("add_user", USER, "unused")
         self.rabbitmq.control("set_permissions", USER, ".*", ".*", ".*")
 
     def change(self) -> None:
         """New passwords everywhere; who was logged in is thrown out. No file changes yet."""
         self.passwords += (password := [uuid4().hex for _ in range(4)])
-        with self._postgres() as admin:
-            admin.execute(f"ALTER ROLE {USER} PASSWORD '{password[0]}'")
-            admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [USER])
+        self.postgres.change(password[0])
         self.rabbitmq.control("change_password", USER, password[1])
         self.rabbitmq.control("close_all_connections", "the password has changed")
         with self._redis() as client:
@@ -80,9 +71,10 @@ class Logins:
     def write(self) -> dict[str, str]:
         """The files with the newest passwords; the settings that name them."""
         postgres, rabbitmq, keys, _ = self.passwords[-4:]
+        login = f"{self.postgres.user}:{postgres}"
         address = {name: getattr(self.servers, name).address for name in ("postgres", "rabbitmq", "redis")}
         urls = {
-            "database_url": f"postgresql://{USER}:{postgres}@{address['postgres']}/{self.database}?sslmode=verify-full",
+            "database_url": f"postgresql://{login}@{address['postgres']}/{self.database}?sslmode=verify-full",
             "rabbitmq_url": f"amqps://{USER}:{rabbitmq}@{address['rabbitmq']}/%2F",
             "redis_url": f"rediss://{USER}:{keys}@{address['redis']}/0",
             "kafka_url": self.kafka.url,
@@ -95,9 +87,7 @@ class Logins:
 
     def end(self) -> None:
         """Leave the servers as they were."""
-        with self._postgres() as admin:
-            admin.execute(f"DROP DATABASE {self.database} WITH (FORCE)")
-            admin.execute(f"DROP ROLE {USER}")
+        self.postgres.admin.execute(f"DROP DATABASE {self.database} WITH (FORCE)")
         self.kafka.stop()
         self.kafka.login = None
 
@@ -109,21 +99,22 @@ class Logins:
     def rabbitmq(self) -> RabbitMQ:
         return cast("RabbitMQ", self.servers.rabbitmq)
 
-    def _postgres(self) -> "psycopg.Connection[tuple[object, ...]]":
-        url = SecretText(self.servers.postgres.url, ca_file=self.ca_file)
-        return psycopg.connect(connection_url(url), autocommit=True)
-
     def _redis(self) -> "redis.Redis":
         return redis.Redis.from_url(self.servers.redis.url, ssl_ca_certs=self.ca_file)
 
 
 @pytest.fixture
-def logins(tls_servers: PrivateServers, authority: Authority, tmp_path: Path) -> Iterator[Logins]:
+def logins(
+    tls_servers: PrivateServers, tls_url: Callable[[str], str], authority: Authority, tmp_path: Path
+) -> Iterator[Logins]:
     tls_servers.start_all()
-    made = Logins(tls_servers, str(authority.file), tmp_path)
-    made.begin()
-    yield made
-    made.end()
+    with password_login(tls_url("postgres")) as postgres:
+        made = Logins(tls_servers, postgres, str(authority.file), tmp_path)
+        made.begin()
+        try:
+            yield made
+        finally:
+            made.end()
 
 
 def _shown(platform: Up, log: Path) -> str:
@@ -152,6 +143,10 @@ async def test_what_runs_goes_on_after_every_password_has_changed_and_shows_none
         await stored(20)
         await asyncio.to_thread(logins.change)
         await eventually(lambda: "refuses the login" in log.read_text(), within_s=ENOUGH_S)
+        refused = voltstream("doctor", "--json", **settings)
+        wrong = {check["name"]: check["detail"] for check in json.loads(refused.stdout)["checks"] if not check["ok"]}
+        assert {"postgresql", "rabbitmq", "kafka", "redis"} <= set(wrong)
+        assert "SaslAuthenticationFailed" in wrong["kafka"]
         logins.write()
 
         def accepted() -> bool:
@@ -168,7 +163,7 @@ async def test_what_runs_goes_on_after_every_password_has_changed_and_shows_none
     after = voltstream("doctor", **settings)
     checked = voltstream("up", "--check", **settings)
     assert (after.returncode, checked.returncode) == (0, 0), after.stdout + after.stderr + checked.stderr
-    outputs = (examined, after, checked)
+    outputs = (examined, refused, after, checked)
     everything = "\n".join([shown, rest, *(f"{one.stdout}{one.stderr}" for one in outputs)])
     secrets = [*logins.passwords, *(value for name, value in BY_VARIABLE.items() if name not in NO_SECRETS)]
     assert [secret for secret in secrets if secret in everything] == []
