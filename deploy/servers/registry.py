@@ -47,11 +47,15 @@ def sweep() -> None:
     Call it before this process starts any server: a run folder with its pid is an earlier process's.
     """
     for run in ROOT.glob(f"{_RUN_PREFIX}*"):
-        pid = run.name.removeprefix(_RUN_PREFIX).partition("-")[0]
-        if pid == str(os.getpid()) or not Path(f"/proc/{pid}").exists():
+        if _pid(run) == _pid(run_folder()) or not Path(f"/proc/{_pid(run)}").exists():
             for make in SERVERS.values():
                 make(run).destroy()
             shutil.rmtree(run, ignore_errors=True)
+
+
+def _pid(run: Path) -> str:
+    """Of the process whose folder it is."""
+    return run.name.removeprefix(_RUN_PREFIX).partition("-")[0]
 
 
 @contextmanager
