@@ -21,13 +21,14 @@ from opentelemetry.trace import Span, SpanKind
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from kit.errors import Unavailable
-from kit.log.kafka import ensure_topic, idempotent_producer, stop_producer
+from kit.log.kafka import address_of, ensure_topic, idempotent_producer, stop_producer
 from kit.log.rabbit_writer import declare_partition
 from kit.messaging.rabbit_channels import AmqpConsumer, Delivery
 from kit.messaging.rabbit_connection import Rabbit
 from kit.observability.logs import get_logger
 from kit.observability.tracing import context_from, start_span, traceparent_of
 from kit.retry import reconnect_pauses_s
+from kit.secrets.text import changed_since, current
 from schemas.frame import FrameError, FrameHeader, decode_header, join_frames
 from schemas.topics import READINGS_TOPIC, frames_queue
 
@@ -254,7 +255,7 @@ class Bridge:
     async def check_ready(self) -> None:
         """Raises Unavailable where frames do not flow now."""
         if self._rabbit is None:
-            raise Unavailable(f"Kafka at {self._kafka_url} is not reached yet")
+            raise Unavailable(f"Kafka at {address_of(self._kafka_url)} is not reached yet")
         if not self._rabbit.ready:
             raise Unavailable(f"RabbitMQ at {self._rabbit.address} is not reached")
 
@@ -276,6 +277,7 @@ class Bridge:
 
     async def _run_producer(self) -> None:
         """Work with one producer. Returns on close, raises the error that ended it."""
+        used = current(self._kafka_url)
         await ensure_topic(self._kafka_url, self._topic, self._partitions)
         producer = idempotent_producer(self._kafka_url, linger_ms=self._linger_ms)
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -294,7 +296,7 @@ class Bridge:
             self._rabbit = rabbit
             rabbit.start()
             tasks += [asyncio.create_task(forwarder.forward()) for forwarder in forwarders]
-            tasks.append(asyncio.create_task(self._look_at_queues(consumers)))
+            tasks.append(asyncio.create_task(self._look_at_queues(consumers, used)))
             tasks.append(asyncio.create_task(self._closing.wait()))
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -324,8 +326,11 @@ class Bridge:
         except TimeoutError:
             _log.info("bridge_closed_with_unconfirmed_frames")  # they are delivered again to the next bridge
 
-    async def _look_at_queues(self, consumers: list[AmqpConsumer]) -> None:
+    async def _look_at_queues(self, consumers: list[AmqpConsumer], used: str) -> None:
+        """Raises Unavailable where Kafka's URL is another one by now: the producer keeps its login for ever."""
         while True:
+            if changed_since(self._kafka_url, used):
+                raise Unavailable("Kafka's URL has changed")
             for number, consumer in enumerate(consumers):
                 ready = await consumer.queue_length()
                 if ready is not None:

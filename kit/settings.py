@@ -6,8 +6,7 @@ the environment, then the command line's overrides to `load`.
 
 import os
 import re
-import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
@@ -15,17 +14,21 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_va
 from pydantic.config import JsonDict
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
-    TomlConfigSettingsSource,
 )
 
 from kit.auth.scopes import Kind
 from kit.errors import ConfigError
+from kit.log.kafka_url import parse_kafka_url
 from kit.masking import MASK, mask_url
 from kit.patterns import worded
+from kit.secrets.files import SecretFiles, file_names, masked, read_files
+from kit.secrets.text import SecretText
 from kit.spelling import did_you_mean
+from kit.tls import asks_for_tls, checked_context
 
 PREFIX: Final = "VOLTSTREAM_"
 CONFIG_VARIABLE: Final = f"{PREFIX}CONFIG"
@@ -36,7 +39,7 @@ CLIENT_VARIABLES: Final = frozenset(
 
 URL: Final[JsonDict] = {"masked": "url"}
 SECRET: Final[JsonDict] = {"masked": "whole"}
-"""`json_schema_extra` of fields whose value is displayed masked."""
+"""`json_schema_extra` of fields whose value is displayed masked, and can be given by file (kit/secrets/files.py)."""
 
 
 def with_scheme(*schemes: str) -> AfterValidator:
@@ -63,19 +66,29 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
 
     database_url: Annotated[str, with_scheme("postgresql", "postgres")] = Field(
-        "", repr=False, description="PostgreSQL as postgresql://…; empty: embedded", json_schema_extra=URL
+        "",
+        repr=False,
+        description="PostgreSQL as postgresql://…, over TLS with ?sslmode=verify-full; empty: embedded",
+        json_schema_extra=URL,
     )
     rabbitmq_url: Annotated[str, with_scheme("amqp", "amqps")] = Field(
-        "", repr=False, description="RabbitMQ as amqp://…; empty: in-process", json_schema_extra=URL
+        "", repr=False, description="RabbitMQ as amqp://… or amqps://…; empty: in-process", json_schema_extra=URL
     )
     kafka_url: str = Field(
-        "", repr=False, description="Kafka as host:port[,host:port]; empty: in-process", json_schema_extra=URL
+        "",
+        repr=False,
+        description="Kafka as host:port[,host:port], over TLS ssl://… or sasl_ssl://user:password@…; empty: in-process",
+        json_schema_extra=URL,
     )
     redis_url: Annotated[str, with_scheme("redis", "rediss", "unix")] = Field(
-        "", repr=False, description="Redis as redis://…; empty: in-process", json_schema_extra=URL
+        "", repr=False, description="Redis as redis://… or rediss://…; empty: in-process", json_schema_extra=URL
     )
     mongodb_url: Annotated[str, with_scheme("mongodb", "mongodb+srv")] = Field(
         "", repr=False, description="MongoDB for reports as mongodb://…; empty: PostgreSQL", json_schema_extra=URL
+    )
+
+    tls_ca_file: str = Field(
+        "", description="CAs (PEM) that sign the certificates of the servers above; empty: the system's"
     )
 
     data_dir: Path = Field(Path(".data"), description="folder of the embedded database")
@@ -164,15 +177,15 @@ class Settings(BaseSettings):
         """Whether the live view is in Redis."""
         return bool(self.redis_url)
 
-    @property
-    def kafka_servers(self) -> list[str]:
-        """`kafka_url` as a list of host:port."""
-        return [server.strip() for server in self.kafka_url.split(",") if server.strip()]
-
     def describe(self) -> dict[str, Any]:
         """Every setting as plain JSON values, passwords masked."""
         values = self.model_dump(mode="json")
         return {name: _shown(type(self), name, value) for name, value in values.items()}
+
+    def secret_files(self) -> dict[str, Path]:
+        """The files of those secrets that are read again while the process runs, by name."""
+        values = ((name, getattr(self, name)) for name in type(self).model_fields)
+        return {name: value.file for name, value in values if isinstance(value, SecretText) and value.file is not None}
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -182,10 +195,14 @@ class Settings(BaseSettings):
     @field_validator("kafka_url")
     @classmethod
     def _kafka_servers(cls, value: str) -> str:
-        for server in filter(None, (part.strip() for part in value.split(","))):
-            host, colon, port = server.rpartition(":")
-            if not (host and colon and port.isdecimal() and 0 < int(port) <= 65_535) or "/" in host:
-                raise ValueError("write host:port, several with commas between, without a scheme")
+        if value:
+            parse_kafka_url(value)
+        return value
+
+    @field_validator("tls_ca_file")
+    @classmethod
+    def _holds_certificates(cls, value: str) -> str:
+        checked_context(value)
         return value
 
     @model_validator(mode="after")
@@ -197,6 +214,12 @@ class Settings(BaseSettings):
                 "Set both, or neither"
             )
         self._check_signed_tokens()
+        servers = (self.database_url, self.rabbitmq_url, self.kafka_url, self.redis_url, self.mongodb_url)
+        if self.tls_ca_file and not any(map(asks_for_tls, servers)):
+            raise ValueError(
+                f"{PREFIX}TLS_CA_FILE is set and no server's URL asks for TLS: write "
+                "postgresql://…?sslmode=verify-full, amqps://, ssl:// (Kafka) or rediss://"
+            )
         return self
 
     def _check_signed_tokens(self) -> None:
@@ -227,10 +250,9 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Overrides, then the environment, then the file."""
-        path = os.environ.get(CONFIG_VARIABLE)
-        if not path:
-            return init_settings, env_settings
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=Path(path))
+        files = _files(settings_cls)
+        by_file, toml = (InitSettingsSource(settings_cls, values) for values in (files.environment.values, files.toml))
+        return init_settings, by_file, env_settings, toml
 
 
 S = TypeVar("S", bound=Settings)
@@ -259,11 +281,12 @@ def load(kind: type[S], **overrides: Any) -> S:
 
     Raises ConfigError that lists every wrong setting, its value and what to write instead. No secret is in it.
     """
-    wrong = _unknown_variables(kind) + _unreadable_file()
+    given = {name: value for name, value in overrides.items() if value is not None}
+    wrong = _unknown_variables(kind) + _wrong_files(kind)
     if wrong:
         raise ConfigError(_message(wrong))
     try:
-        return kind(**{name: value for name, value in overrides.items() if value is not None})
+        return _with_origins(kind(**given), _files(kind).paths, given)
     except ValidationError as error:
         raise ConfigError(_message([_explain(kind, dict(item)) for item in error.errors()])) from None
     except SettingsError as error:  # a list or a map of a variable that is no JSON; the value may be a secret
@@ -279,18 +302,35 @@ def _no_json(kind: type[Settings], name: str) -> str:
     return f"{PREFIX}{name.upper()}: is not JSON; write it like {like}"
 
 
+def _with_origins(settings: S, paths: Mapping[str, Path], given: Mapping[str, Any]) -> S:
+    """Secrets know the file that they are from, and servers' URLs that of their CAs."""
+    texts = {name: getattr(settings, name) for name, field in type(settings).model_fields.items() if masked(field)}
+    known = {
+        name: SecretText(text, None if name in given else paths.get(name), settings.tls_ca_file)
+        for name, text in texts.items()
+        if isinstance(text, str) and text
+    }
+    return settings.model_copy(update=known)
+
+
+def _files(kind: type[BaseSettings]) -> SecretFiles:
+    """What the file that VOLTSTREAM_CONFIG names has, and the files of secrets. Raises OSError, ValueError."""
+    return read_files(kind.model_fields, PREFIX, os.environ.get(CONFIG_VARIABLE))
+
+
 def _shown(kind: type[Settings], name: str, value: Any) -> Any:
     """A setting's value for display, masked if secret."""
-    field = kind.model_fields.get(name)
-    extra = field.json_schema_extra if field is not None else None
-    masked = extra.get("masked") if isinstance(extra, dict) else None
-    if masked == "whole":
+    how = masked(kind.model_fields.get(name))
+    if how == "whole":
         return MASK if value else ""
-    return mask_url(value) if masked == "url" else value
+    if how == "url" and "://" not in value and "@" in value:  # a login where no scheme says that it is one
+        return f"{MASK}@{value.rpartition('@')[2]}"
+    return mask_url(value) if how == "url" else value
 
 
 def _unknown_variables(kind: type[Settings]) -> list[str]:
-    known = {f"{PREFIX}{name.upper()}" for name in kind.model_fields} | {CONFIG_VARIABLE} | CLIENT_VARIABLES
+    names = (*kind.model_fields, *file_names(kind.model_fields))
+    known = {f"{PREFIX}{name.upper()}" for name in names} | {CONFIG_VARIABLE} | CLIENT_VARIABLES
     return [
         f"{variable}: there is no such setting{did_you_mean(variable.upper(), known)}"
         for variable in sorted(os.environ)
@@ -298,17 +338,14 @@ def _unknown_variables(kind: type[Settings]) -> list[str]:
     ]
 
 
-def _unreadable_file() -> list[str]:
+def _wrong_files(kind: type[Settings]) -> list[str]:
     path = os.environ.get(CONFIG_VARIABLE)
-    if not path:
-        return []
     try:
-        tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return _files(kind).wrong
     except OSError as error:
         return [f"{CONFIG_VARIABLE}={path}: cannot be read ({error.strerror}); name a TOML file, or unset it"]
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # of tomllib, or no UTF-8
         return [f"{CONFIG_VARIABLE}={path}: is not TOML ({error})"]
-    return []
 
 
 def _explain(kind: type[Settings], error: dict[str, Any]) -> str:

@@ -2,16 +2,20 @@
 
 import os
 import random
+import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 import structlog
 
+from deploy.servers import run_folder
 from deploy.servers import unused_port as _unused_port
+from kit.secrets.text import SecretText
+from tests.certificates import Authority
 from tests.private_servers import PrivateServers, fresh_database
 
 # No deadlines: a slow machine is not a failing law.
@@ -141,6 +145,28 @@ def servers(session_servers: PrivateServers) -> Iterator[PrivateServers]:
     """To stop, kill and start servers in a test; what it leaves stopped is started again after it."""
     yield session_servers
     session_servers.mend()
+
+
+@pytest.fixture(scope="session")
+def authority() -> Iterator[Authority]:
+    """The CA of the servers that listen with TLS."""
+    folder = run_folder("tls") / "certificates"
+    yield Authority(folder, "voltstream test CA")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def tls_servers(session_servers: PrivateServers, authority: Authority) -> Iterator[PrivateServers]:
+    """Servers of their own that listen with TLS only, none of them started yet; their certificate names localhost."""
+    servers = PrivateServers(authority.server("localhost"))
+    yield servers
+    servers.destroy()
+
+
+@pytest.fixture
+def tls_url(tls_servers: PrivateServers, authority: Authority) -> Callable[[str], str]:
+    """The URL of one of them by name, which has to be verified; it knows the CA."""
+    return lambda name: SecretText(tls_servers.url_of(getattr(tls_servers, name)), ca_file=str(authority.file))
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from deploy.servers import (
     RabbitMQ,
     Redis,
     Server,
+    ServerTls,
     ServerUnavailable,
     run_folder,
     sweep,
@@ -29,9 +30,11 @@ from deploy.servers import (
 class PrivateServers:
     """Servers by name. Their methods block: from async code, `await asyncio.to_thread(servers.kafka.kill)`."""
 
-    def __init__(self) -> None:
-        sweep()
-        self._run = run_folder()
+    def __init__(self, tls: ServerTls | None = None) -> None:
+        """With `tls` they listen so, and are others than those without."""
+        if tls is None:
+            sweep()
+        self._run = run_folder("tls" if tls else "")
         self.postgres: Server = SERVERS[Postgres.name](self._run)
         self.rabbitmq: Server = SERVERS[RabbitMQ.name](self._run)
         self.kafka: Server = SERVERS[Kafka.name](self._run)
@@ -40,6 +43,8 @@ class PrivateServers:
         self.distributed = (self.postgres, self.rabbitmq, self.kafka, self.redis)
         self.oidc: Server = TEST_SERVERS[OidcProvider.name](self._run)
         self.all = (*self.distributed, self.mongodb, self.oidc)
+        for server in self.distributed:
+            server.tls = tls
         self._started: set[Server] = set()
 
     def url_of(self, server: Server) -> str:

@@ -10,6 +10,7 @@ from deploy.servers.postgres import Postgres
 from deploy.servers.rabbitmq import RabbitMQ
 from deploy.servers.redis import Redis
 from deploy.servers.registry import SERVERS, TEST_SERVERS, environment, run_folder, sweep
+from deploy.servers.tls import ServerTls
 
 __all__ = [
     "SERVERS",
@@ -23,6 +24,7 @@ __all__ = [
     "Server",
     "ServerError",
     "ServerFailed",
+    "ServerTls",
     "ServerUnavailable",
     "environment",
     "run_folder",

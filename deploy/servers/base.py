@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import socket
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -10,8 +11,9 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from deploy.servers.errors import ServerFailed
-from deploy.servers.ports import unused_port
+from deploy.servers.ports import LOOPBACK, unused_port
 from deploy.servers.process import Process
+from deploy.servers.tls import HOST, ServerTls
 
 # Kafka takes 3 s and RabbitMQ 5 s on an idle core; recovering from a kill on a busy one, ten times that.
 START_TIMEOUT_S: Final = 90.0
@@ -36,6 +38,7 @@ class Server(ABC):
     def __init__(self, home: Path) -> None:
         """`home`: folder of its data, configuration, log and pid; created at the first start."""
         self.home = home
+        self.tls: ServerTls | None = None  # set it before the first start: the server then listens with TLS only
         self.process = Process(home / "pid", home / "log")
 
     @property
@@ -87,6 +90,16 @@ class Server(ABC):
         except FileNotFoundError:
             raise ServerFailed(f"{self.name} has never been started in {self.home}") from None
         return ports[name]
+
+    @property
+    def address(self) -> str:
+        """host:port for clients."""
+        return f"{HOST if self.tls else LOOPBACK}:{self.port()}"
+
+    def _connect(self) -> socket.socket:
+        """A connection of a client, over TLS if the server has it."""
+        connection = socket.create_connection((LOOPBACK, self.port()), timeout=5)
+        return self.tls.context().wrap_socket(connection, server_hostname=HOST) if self.tls else connection
 
     @abstractmethod
     def _launch(self) -> None:

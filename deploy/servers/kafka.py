@@ -1,7 +1,6 @@
 """A private Apache Kafka: one KRaft node, from Maven Central's artifacts and the installed Java."""
 
 import os
-import socket
 import struct
 import subprocess
 from pathlib import Path
@@ -21,10 +20,11 @@ _SETTINGS: Final = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@{loopback}:{controller}
-listeners=PLAINTEXT://{loopback}:{port},CONTROLLER://{loopback}:{controller}
-advertised.listeners=PLAINTEXT://{loopback}:{port}
+listeners={scheme}://{loopback}:{port},CONTROLLER://{loopback}:{controller}
+advertised.listeners={scheme}://{address}
+inter.broker.listener.name={scheme}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map={scheme}:{scheme},CONTROLLER:PLAINTEXT
 log.dirs={data}
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
@@ -38,6 +38,20 @@ group.initial.rebalance.delay.ms=0
 message.max.bytes=8388608
 replica.fetch.max.bytes=8388608
 """
+_TLS: Final = """\
+ssl.keystore.type=PEM
+ssl.keystore.location={chain}
+ssl.truststore.type=PEM
+ssl.truststore.location={tls.ca}
+ssl.client.auth=none
+"""
+_LOGIN: Final = """\
+sasl.enabled.mechanisms=PLAIN
+sasl.mechanism.inter.broker.protocol=PLAIN
+listener.name.sasl_ssl.plain.sasl.jaas.config=\
+org.apache.kafka.common.security.plain.PlainLoginModule required \
+username="{login[0]}" password="{login[1]}" user_{login[0]}="{login[1]}";
+"""
 
 
 class Kafka(Server):
@@ -50,24 +64,42 @@ class Kafka(Server):
     def __init__(self, home: Path, jars: Jars) -> None:
         super().__init__(home)
         self._jars = jars
+        self.login: tuple[str, str] | None = None  # user and password, with TLS only; it may change between two starts
 
     @property
     def url(self) -> str:
-        return f"{LOOPBACK}:{self.port()}"
+        login = f"{self.login[0]}:{self.login[1]}@" if self.login else ""
+        return f"{self._scheme.lower()}://{login}{self.address}" if self.tls else self.address
+
+    @property
+    def _scheme(self) -> str:
+        if self.tls is None:
+            return "PLAINTEXT"
+        return "SASL_SSL" if self.login else "SSL"
 
     def _launch(self) -> None:
         run = java("Kafka")
         self._jars.require()
         data = self.home / "data"
         properties = self.home / "server.properties"
-        properties.write_text(
-            _SETTINGS.format(loopback=LOOPBACK, port=self.port(), controller=self.port("controller"), data=data)
-        )
+        properties.write_text(self._settings(data))
         classpath = ["-cp", self._jars.classpath, f"-Dlog4j.configuration={LOG4J.as_uri()}"]
         if not (data / "meta.properties").exists():
             self._format([run, *classpath, "kafka.tools.StorageTool", "format"], properties)
         heap = ["-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-Djava.awt.headless=true"]
         self._spawn([run, *heap, *classpath, "kafka.Kafka", str(properties)], os.environ)
+
+    def _settings(self, data: Path) -> str:
+        own = {"scheme": self._scheme, "address": self.address}
+        text = _SETTINGS.format(
+            loopback=LOOPBACK, port=self.port(), controller=self.port("controller"), data=data, **own
+        )
+        if self.tls is None:
+            return text
+        chain = self.home / "chain.pem"
+        chain.write_text(self.tls.key.read_text() + self.tls.certificate.read_text())
+        text += _TLS.format(tls=self.tls, chain=chain)
+        return text + _LOGIN.format(login=self.login) if self.login else text
 
     def _format(self, command: list[str], properties: Path) -> None:
         done = subprocess.run(
@@ -82,10 +114,13 @@ class Kafka(Server):
     def _answers(self) -> bool:
         """Ask for the brokers (Metadata v1, no topics) in Kafka's own protocol: at least one must be alive."""
         request = struct.pack(">hhihi", _METADATA_KEY, 1, 1, -1, 0)
-        with socket.create_connection((LOOPBACK, self.port()), timeout=1) as connection:
-            connection.settimeout(5)
+        with self._connect() as connection:
+            if self.login:
+                return True  # it listens; only a client with a login learns more
             connection.sendall(struct.pack(">i", len(request)) + request)
-            answer = connection.recv(12, socket.MSG_WAITALL)
+            answer = b""
+            while len(answer) < 12 and (more := connection.recv(12 - len(answer))):
+                answer += more
         if len(answer) < 12:
             return False
         _, _, brokers = struct.unpack(">iii", answer)

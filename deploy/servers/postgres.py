@@ -12,10 +12,12 @@ from typing import ClassVar, Final
 from zlib import crc32
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from deploy.servers.base import Server
 from deploy.servers.errors import ServerFailed, ServerUnavailable
 from deploy.servers.ports import LOOPBACK
+from deploy.servers.tls import ServerTls
 
 _DATABASE: Final = "voltstream"
 _USER: Final = "voltstream"
@@ -47,7 +49,8 @@ class Postgres(Server):
 
     def database_url(self, database: str) -> str:
         """The URL of one of its databases."""
-        return f"postgresql://{_USER}@{LOOPBACK}:{self.port()}/{database}"
+        url = f"postgresql://{_USER}@{self.address}/{database}"
+        return f"{url}?sslmode=verify-full" if self.tls else url
 
     def destroy(self) -> None:
         cluster = self._cluster
@@ -69,8 +72,21 @@ class Postgres(Server):
         if not (cluster / "PG_VERSION").exists():
             self._initialise(binaries, cluster, account)
         settings = {**_SETTINGS, "port": str(self.port())}
+        if self.tls:
+            settings |= {"ssl": "on", **self._own_certificate(self.tls, cluster, account)}
         options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
         self._spawn([str(binaries / "postgres"), "-D", str(cluster), *options], _environment(), account)
+
+    def _own_certificate(self, tls: ServerTls, cluster: Path, account: str | None) -> dict[str, str]:
+        """Copies that only its account reads, as postgres demands."""
+        files = {"ssl_cert_file": tls.certificate, "ssl_key_file": tls.key}
+        for name, file in files.items():
+            copy = cluster / f"{name}.pem"
+            shutil.copyfile(file, copy)
+            copy.chmod(0o600)
+            if account is not None:
+                shutil.chown(copy, account)
+        return {name: str(cluster / f"{name}.pem") for name in files}
 
     def _initialise(self, binaries: Path, cluster: Path, account: str | None) -> None:
         shutil.rmtree(cluster, ignore_errors=True)  # of an initialisation that was interrupted
@@ -94,7 +110,9 @@ class Postgres(Server):
 
     def _answers(self) -> bool:
         try:
-            with psycopg.connect(self.database_url("postgres"), connect_timeout=2, autocommit=True) as connection:
+            url = self.database_url("postgres")
+            own = make_conninfo(url, sslrootcert=str(self.tls.ca)) if self.tls else url
+            with psycopg.connect(own, connect_timeout=2, autocommit=True) as connection:
                 if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_DATABASE]).fetchone() is None:
                     connection.execute(f"CREATE DATABASE {_DATABASE}")
         except psycopg.OperationalError:

@@ -3,7 +3,7 @@
 import os
 import shutil
 import signal
-import socket
+import subprocess
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -11,17 +11,27 @@ import pika
 from pika.exceptions import AMQPError
 
 from deploy.servers.base import STOP_TIMEOUT_S, Server
-from deploy.servers.errors import ServerUnavailable
+from deploy.servers.errors import ServerFailed, ServerUnavailable
 from deploy.servers.ports import LOOPBACK
 from deploy.servers.process import Process
+from deploy.servers.tls import HOST
 
 _DEBIAN_SCRIPT: Final = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the script on the PATH requires its own account
+_DEBIAN_CONTROL: Final = _DEBIAN_SCRIPT.with_name("rabbitmqctl")
 _CONFIGURATION: Final = """\
-listeners.tcp.1 = {loopback}:{port}
+listeners.{kind}.1 = {loopback}:{port}
 log.console = true
 log.console.level = warning
 vm_memory_high_watermark.absolute = 2GB
 disk_free_limit.absolute = 200MB
+"""
+_TLS: Final = """\
+listeners.tcp = none
+ssl_options.cacertfile = {tls.ca}
+ssl_options.certfile = {tls.certificate}
+ssl_options.keyfile = {tls.key}
+ssl_options.verify = verify_none
+ssl_options.fail_if_no_peer_cert = false
 """
 
 
@@ -38,7 +48,7 @@ class RabbitMQ(Server):
 
     @property
     def url(self) -> str:
-        return f"amqp://guest:guest@{LOOPBACK}:{self.port()}/%2F"
+        return f"{'amqps' if self.tls else 'amqp'}://guest:guest@{self.address}/%2F"
 
     def stop(self) -> None:
         super().stop()
@@ -53,12 +63,29 @@ class RabbitMQ(Server):
         epmd = shutil.which("epmd")
         if script is None or epmd is None:
             raise ServerUnavailable("RabbitMQ: not installed; `python -m deploy.servers install` as root adds it")
-        (self.home / "rabbitmq.conf").write_text(_CONFIGURATION.format(loopback=LOOPBACK, port=self.port()))
+        kind, tls = ("ssl", _TLS.format(tls=self.tls)) if self.tls else ("tcp", "")
+        configuration = _CONFIGURATION.format(loopback=LOOPBACK, port=self.port(), kind=kind) + tls
+        (self.home / "rabbitmq.conf").write_text(configuration)
         (self.home / "plugins").write_text("[].\n")
         environment = self._environment()
         self._epmd.kill()  # left over from a crashed broker: it would refuse the node's name
         self._epmd.spawn([epmd, "-address", LOOPBACK, "-port", str(self.port("epmd"))], environment)
         self._spawn([script], environment)
+
+    def control(self, *arguments: str) -> None:
+        """Run rabbitmqctl. Raises ServerFailed with what it says."""
+        script = str(_DEBIAN_CONTROL) if _DEBIAN_CONTROL.exists() else "rabbitmqctl"
+        done = subprocess.run(
+            [script, *arguments], env=self._environment(), cwd=self.home, capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise ServerFailed(f"rabbitmqctl {arguments[0]}: {done.stdout}{done.stderr}")
+
+    def _client(self) -> pika.URLParameters:
+        parameters = pika.URLParameters(self.url)
+        if self.tls:
+            parameters.ssl_options = pika.SSLOptions(self.tls.context(), HOST)
+        return parameters
 
     def _environment(self) -> dict[str, str]:
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("RABBITMQ_", "ERL_"))}
@@ -81,10 +108,10 @@ class RabbitMQ(Server):
         }
 
     def _answers(self) -> bool:
-        with socket.create_connection((LOOPBACK, self.port()), timeout=1):
+        with self._connect():
             pass  # pika logs a refused connection as an error; the listener opens last, so this test is usually enough
         try:
-            connection = pika.BlockingConnection(pika.URLParameters(self.url))
+            connection = pika.BlockingConnection(self._client())
         except AMQPError:
             return False
         connection.close()

@@ -39,9 +39,9 @@ TEST_SERVERS: Final[dict[str, Callable[[Path], Server]]] = {
 """Those that tests start, and that no platform needs to run."""
 
 
-def run_folder() -> Path:
-    """The folder for servers of this process."""
-    return ROOT / f"{_RUN_PREFIX}{os.getpid()}"
+def run_folder(variant: str = "") -> Path:
+    """The folder for servers of this process; `variant` names another, for other servers of the same kinds."""
+    return ROOT / f"{_RUN_PREFIX}{os.getpid()}{f'-{variant}' if variant else ''}"
 
 
 def environment(servers: Iterable[Server]) -> dict[str, str]:
@@ -55,10 +55,15 @@ def sweep() -> None:
     Call it before this process starts any server: a run folder with its pid is an earlier process's.
     """
     for run in ROOT.glob(f"{_RUN_PREFIX}*"):
-        if run == run_folder() or not Path(f"/proc/{run.name.removeprefix(_RUN_PREFIX)}").exists():
+        if _pid(run) == _pid(run_folder()) or not Path(f"/proc/{_pid(run)}").exists():
             for make in (SERVERS | TEST_SERVERS).values():
                 make(run).destroy()
             shutil.rmtree(run, ignore_errors=True)
+
+
+def _pid(run: Path) -> str:
+    """Of the process whose folder it is."""
+    return run.name.removeprefix(_RUN_PREFIX).partition("-")[0]
 
 
 @contextmanager

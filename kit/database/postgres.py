@@ -13,9 +13,12 @@ from typing import Any, Final
 import asyncpg
 import psycopg
 
+from kit.database.login import connect_async, connection_url
 from kit.database.questions import Questions
 from kit.errors import ConfigError, Contended, Unavailable
 from kit.masking import mask_secrets
+from kit.secrets.text import is_from_file
+from kit.tls import refusal, refusal_in
 
 _CONNECT_S: Final = 5  # a server that accepts no connection within this time counts as down
 _QUERY_S: Final = 30.0  # a longer query of a service would only block its connection
@@ -37,6 +40,7 @@ COPY_GATHER_S: Final = 0.001
 # SQLSTATE classes of errors when the server is gone, starting, stopping or full. 08: connection; 53: resources;
 # 57: operator intervention. A query cancelled by its own time-out (57014) is no outage.
 _OUTAGE_CLASSES: Final = ("08", "53", "57")
+_LOGIN_CLASS: Final = "28"  # a login that is refused: passwords are changed while others work with them
 _CONTENTION: Final = frozenset({"40001", "40P01"})  # serialization failure, deadlock
 _NO_OUTAGE: Final = frozenset({"57014"})
 
@@ -52,12 +56,15 @@ def outages(what: str = "PostgreSQL") -> Generator[None, None, None]:
         if state in _CONTENTION:
             message = mask_secrets(str(error).strip())
             raise Contended(f"{what} rolled back a transaction: {message}") from error
+        if state[:2] == _LOGIN_CLASS:
+            raise Unavailable(f"{what} refuses the login: {mask_secrets(str(error).strip())}") from error
         lost = isinstance(error, psycopg.OperationalError) and not state
         if (lost or state[:2] in _OUTAGE_CLASSES) and state not in _NO_OUTAGE:
-            raise Unavailable(f"{what} does not answer: {mask_secrets(str(error).strip())}") from error
+            message = mask_secrets(str(error).strip())
+            raise Unavailable(f"{what} does not answer: {refusal_in(message) or message}") from error
         raise
     except (OSError, TimeoutError) as error:
-        raise Unavailable(f"{what} does not answer: {str(error) or type(error).__name__}") from error
+        raise Unavailable(f"{what} does not answer: {refusal(error) or str(error) or type(error).__name__}") from error
     except asyncpg.InternalClientError as error:
         # Raised by a connection that the server is ending, between its last message and the end of the socket:
         # "cannot switch to state 11; another operation (2) is in progress" (asyncpg #1069).
@@ -239,6 +246,7 @@ async def open_database(
             command_timeout=_QUERY_S,
             server_settings=settings,
             connection_class=_Connection,
+            connect=connect_async,
         )
         connect = partial(connect_sync, url, name=name, role=role, autocommit=True, query_s=_QUERY_S)
         blocking = _BlockingConnection(connect, _QUERY_S + _CANCEL_S)
@@ -267,25 +275,31 @@ def connect_sync(
     options = " ".join(f"-c {key}={value}" for key, value in settings.items())
     with _wrong_login(url), outages():
         return psycopg.connect(
-            url, application_name=name, options=options, connect_timeout=_CONNECT_S, autocommit=autocommit, **network
+            connection_url(url),
+            application_name=name,
+            options=options,
+            connect_timeout=_CONNECT_S,
+            autocommit=autocommit,
+            **network,
         )
 
 
 @contextlib.contextmanager
 def _wrong_login(url: str) -> Iterator[None]:
-    """Within the block, a wrong login, database name or URL, which no retry would fix, becomes ConfigError."""
+    """Within the block, a wrong login, database name or URL, which no retry would fix, becomes ConfigError; of a URL
+    that is from a file, Unavailable, since the file may be about to change."""
     try:
         yield
-    except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
-        raise _refused(url, error) from None
-    except (psycopg.ProgrammingError, ValueError) as error:
+    except (asyncpg.InvalidCatalogNameError, psycopg.ProgrammingError, ValueError) as error:
         raise _refused(url, error) from None
     except Unavailable as error:
         # libpq gives no SQLSTATE for a refused login, only a message.
-        if any(words in str(error) for words in ("authentication failed", "does not exist")):
+        words = ("refuses the login", "authentication failed", "does not exist")
+        if any(word in str(error) for word in words):
             raise _refused(url, error) from None
         raise
 
 
-def _refused(url: str, error: Exception) -> ConfigError:
-    return ConfigError(f"VOLTSTREAM_DATABASE_URL={mask_secrets(url)}: {mask_secrets(str(error).strip())}")
+def _refused(url: str, error: Exception) -> ConfigError | Unavailable:
+    kind = Unavailable if is_from_file(url) else ConfigError
+    return kind(f"VOLTSTREAM_DATABASE_URL={mask_secrets(url)}: {mask_secrets(str(error).strip())}")

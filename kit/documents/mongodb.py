@@ -34,6 +34,8 @@ from kit.documents.store import (
 )
 from kit.errors import ConfigError, Unavailable
 from kit.masking import mask_secrets
+from kit.secrets.text import ca_file_of
+from kit.tls import asks_for_tls, refusal_in
 
 DATABASE: Final = "voltstream"  # where the URL names none
 _CONNECT_MS: Final = 5_000  # a server that accepts no connection within this time counts as down, as with PostgreSQL
@@ -99,6 +101,9 @@ class MongoDocuments:
 
 
 def _client(url: str, connect_ms: int) -> AsyncMongoClient[dict[str, Any]]:
+    ca_file, own_ca = ca_file_of(url), dict[str, Any]()
+    if ca_file and asks_for_tls(url) and "tlscafile=" not in url.lower():
+        own_ca["tlsCAFile"] = ca_file
     with warnings.catch_warnings(action="error", category=UserWarning):  # an option that it would ignore
         return AsyncMongoClient(
             url,
@@ -108,6 +113,7 @@ def _client(url: str, connect_ms: int) -> AsyncMongoClient[dict[str, Any]]:
             maxPoolSize=_CONNECTIONS_MAX,
             retryWrites=False,  # who writes writes again; and not every server can
             appname="voltstream",
+            **own_ca,
         )
 
 
@@ -123,7 +129,8 @@ def _outages() -> Generator[None, None, None]:
     try:
         yield
     except _OUTAGES as error:
-        raise Unavailable(f"MongoDB does not answer: {mask_secrets(str(error))}") from error
+        message = mask_secrets(str(error))
+        raise Unavailable(f"MongoDB does not answer: {refusal_in(message) or message}") from error
     except OperationFailure as error:
         if error.code in _LOGIN_CODES:
             raise Unavailable(f"MongoDB refuses the login: {mask_secrets(str(error))}") from error

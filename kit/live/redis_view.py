@@ -18,11 +18,13 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from kit.clock import Clock, SystemClock
-from kit.errors import ConfigError, Unavailable
+from kit.errors import Unavailable
 from kit.live.audience import LOOK_S, Audience
+from kit.live.redis_client import redis_client
 from kit.live.view import WATCH_PUTS_MAX, Watcher
 from kit.observability.logs import get_logger
 from kit.retry import reconnect_pauses_s
+from kit.tls import refusal
 
 COMMAND_TIMEOUT_S: Final = 5.0  # one command; ten thousand documents of 400 bytes take 20 ms
 PUT_KEYS_MAX: Final = 10_000  # of one round trip: ~4 MB, half of the backlog at which Redis disconnects a subscriber
@@ -72,17 +74,14 @@ class RedisLive:
         clock: Clock | None = None,
     ) -> None:
         """Connects when first used. Raises ConfigError for a malformed URL."""
-        try:
-            self._redis: Redis = Redis.from_url(
-                url,
-                socket_timeout=COMMAND_TIMEOUT_S,
-                socket_connect_timeout=COMMAND_TIMEOUT_S,
-                health_check_interval=PING_S,
-                max_connections=CONNECTIONS_MAX,
-                retry=Retry(NoBackoff(), 1),  # once, for a pooled connection that a restart of the server has closed
-            )
-        except ValueError as error:
-            raise ConfigError(f"the Redis URL is wrong: {error}") from None
+        self._redis: Redis = redis_client(
+            url,
+            socket_timeout=COMMAND_TIMEOUT_S,
+            socket_connect_timeout=COMMAND_TIMEOUT_S,
+            health_check_interval=PING_S,
+            max_connections=CONNECTIONS_MAX,
+            retry=Retry(NoBackoff(), 1),  # once, for a pooled connection that a restart of the server has closed
+        )
         pool = self._redis.connection_pool  # its class depends on the URL: TCP, TLS or a socket's path
         pool.connection_class = type("PreEncodedConnection", (_PreEncodedConnection, pool.connection_class), {})
         self._prefix = prefix
@@ -264,7 +263,7 @@ async def _answer_of(answer: Awaitable[T]) -> T:
     try:
         return await _cancellable(answer)
     except (RedisError, OSError, TimeoutError) as error:
-        raise Unavailable(f"Redis does not answer: {str(error) or type(error).__name__}") from error
+        raise Unavailable(f"Redis does not answer: {refusal(error) or str(error) or type(error).__name__}") from error
 
 
 async def _cancellable(answer: Awaitable[T]) -> T:

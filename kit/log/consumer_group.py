@@ -8,7 +8,7 @@ from aiokafka.coordinator.protocol import ConsumerProtocol
 from aiokafka.errors import KafkaError, for_code
 
 from kit.errors import Unavailable
-from kit.log.kafka import brokers, describe_partitions
+from kit.log.kafka import address_of, client_options, describe_partitions
 
 REQUEST_TIMEOUT_MS: Final = 5_000  # two small requests; a slower node is asked again at the next look
 _SETTLED: Final = frozenset({"Stable", "Empty", "Dead"})  # the other states of a classic group are of a rebalance
@@ -54,7 +54,7 @@ class GroupObserver:
         try:
             if self._admin is None:
                 self._admin = AIOKafkaAdminClient(
-                    bootstrap_servers=brokers(self._kafka_url), request_timeout_ms=REQUEST_TIMEOUT_MS
+                    **client_options(self._kafka_url), request_timeout_ms=REQUEST_TIMEOUT_MS
                 )
                 await self._admin.start()
             partitions = await describe_partitions(self._admin, self._topic)
@@ -64,7 +64,7 @@ class GroupObserver:
                 raise for_code(described["error_code"])(f"group {self._group}")
         except (KafkaError, TimeoutError, OSError) as error:
             await self.close()  # the coordinator may be another broker by now
-            raise Unavailable(f"Kafka at {self._kafka_url}: {error!r}") from error
+            raise Unavailable(f"Kafka at {address_of(self._kafka_url)}: {error!r}") from error
         if described["state"] not in _SETTLED:
             return None
         return GroupView(partitions, tuple(self._member(one) for one in described["members"]))

@@ -4,14 +4,19 @@ What aiokafka does against that is in docs/faust-and-pika.md.
 """
 
 import asyncio
-from typing import Final
+from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.conn import create_conn
 from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
 
 from kit.errors import ConfigError, Unavailable
+from kit.log.kafka_url import KafkaUrl, parse_kafka_url
+from kit.masking import mask_secrets
 from kit.observability.logs import get_logger
+from kit.secrets.text import ca_file_of, current, is_from_file
+from kit.tls import client_context, refusal
 
 RECORD_BYTES_MAX: Final = 8 << 20  # a full frame is ~1 MB; the log's writer refuses records above 4 MiB
 BATCH_BYTES_MAX: Final = 1 << 20  # ten frames of 100 kB; Kafka's own default bound of a request
@@ -23,9 +28,52 @@ TOPIC_VISIBLE_TIMEOUT_S: Final = 10.0  # from its creation until the metadata sh
 _log = get_logger(__name__)
 
 
-def brokers(kafka_url: str) -> list[str]:
-    """`host:port[,host:port]` as a list."""
-    return [part.strip() for part in kafka_url.split(",")]
+def client_options(kafka_url: str) -> dict[str, Any]:
+    """What every client of aiokafka is made with: the brokers, TLS and the login, as the URL's file has them now.
+
+    Raises Unavailable where that file, or the CAs', cannot be read, ConfigError.
+    """
+    url = _parsed(kafka_url)
+    options: dict[str, Any] = {"bootstrap_servers": list(url.servers)}
+    if url.scheme:
+        try:
+            options |= {"security_protocol": url.scheme.upper(), "ssl_context": client_context(ca_file_of(kafka_url))}
+        except OSError as error:
+            raise Unavailable(str(error)) from None
+    if url.user:
+        options |= {
+            "sasl_mechanism": url.mechanism,
+            "sasl_plain_username": url.user,
+            "sasl_plain_password": url.password,
+        }
+    return options
+
+
+def address_of(kafka_url: str) -> str:
+    """`host:port[,host:port]`, without the login: for logs."""
+    return parse_kafka_url(kafka_url).address
+
+
+def _parsed(kafka_url: str) -> KafkaUrl:
+    try:
+        return parse_kafka_url(current(kafka_url))
+    except ValueError as error:
+        kind = Unavailable if is_from_file(kafka_url) else ConfigError
+        raise kind(f"VOLTSTREAM_KAFKA_URL: {error}") from None
+
+
+async def unreachable(kafka_url: str, error: BaseException) -> Unavailable:
+    """The error of a client that found no broker, with the reason, which aiokafka only logs."""
+    reason = repr(error)
+    try:
+        options = client_options(kafka_url)
+        host, _, port = options.pop("bootstrap_servers")[0].rpartition(":")
+        connection = await create_conn(host.strip("[]"), int(port), request_timeout_ms=REQUEST_TIMEOUT_MS, **options)
+        await connection.close()
+    except (KafkaError, OSError, TimeoutError) as cause:
+        if not isinstance(cause, ConnectionError):  # a broker that is away needs no more words
+            reason = refusal(cause) or mask_secrets(repr(cause))
+    return Unavailable(f"Kafka at {address_of(kafka_url)}: {reason}")
 
 
 async def ensure_topic(kafka_url: str, topic: str, partitions: int) -> None:
@@ -33,7 +81,7 @@ async def ensure_topic(kafka_url: str, topic: str, partitions: int) -> None:
 
     Raises ConfigError where it exists with another number of partitions, Unavailable where Kafka does not answer.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=brokers(kafka_url), request_timeout_ms=REQUEST_TIMEOUT_MS)
+    admin = AIOKafkaAdminClient(**client_options(kafka_url), request_timeout_ms=REQUEST_TIMEOUT_MS)
     try:
         await admin.start()
         found = len(await describe_partitions(admin, topic))
@@ -43,7 +91,7 @@ async def ensure_topic(kafka_url: str, topic: str, partitions: int) -> None:
                 while (found := len(await describe_partitions(admin, topic))) == 0:  # noqa: ASYNC110 - no event
                     await asyncio.sleep(0.05)
     except (KafkaError, TimeoutError, OSError) as error:
-        raise Unavailable(f"Kafka at {kafka_url}: {error!r}") from error
+        raise await unreachable(kafka_url, error) from error
     finally:
         await admin.close()
     if found != partitions:
@@ -55,12 +103,12 @@ async def ensure_topic(kafka_url: str, topic: str, partitions: int) -> None:
 
 async def partitions_of(kafka_url: str, topic: str) -> int:
     """The number of partitions of a topic; 0 if it does not exist. Raises Unavailable if Kafka does not answer."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=brokers(kafka_url), request_timeout_ms=REQUEST_TIMEOUT_MS)
+    admin = AIOKafkaAdminClient(**client_options(kafka_url), request_timeout_ms=REQUEST_TIMEOUT_MS)
     try:
         await admin.start()
         return len(await describe_partitions(admin, topic))
     except (KafkaError, OSError) as error:
-        raise Unavailable(f"Kafka at {kafka_url}: {error!r}") from error
+        raise await unreachable(kafka_url, error) from error
     finally:
         await admin.close()
 
@@ -87,7 +135,7 @@ async def _create(admin: AIOKafkaAdminClient, topic: str, partitions: int) -> No
 def idempotent_producer(kafka_url: str, *, linger_ms: int) -> AIOKafkaProducer:
     """A producer that keeps the order of each partition and sends again, without end, what Kafka has not confirmed."""
     return AIOKafkaProducer(
-        bootstrap_servers=brokers(kafka_url),
+        **client_options(kafka_url),
         enable_idempotence=True,
         acks="all",
         linger_ms=linger_ms,

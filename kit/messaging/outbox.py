@@ -21,8 +21,9 @@ import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from psycopg import Cursor
 
+from kit.database.login import connect_async
 from kit.database.names import checked_name
-from kit.errors import QueueFull
+from kit.errors import QueueFull, Unavailable
 from kit.messaging.messages import EVENT_ID, EXCHANGES, Message, Publishes
 from kit.observability.logs import get_logger
 from kit.retry import reconnect_pauses_s
@@ -147,7 +148,7 @@ class Relay:
         pauses = reconnect_pauses_s()
         while not self._closing:
             try:
-                connection = await asyncpg.connect(
+                connection = await connect_async(
                     self._database_url, command_timeout=COMMAND_TIMEOUT_S, timeout=COMMAND_TIMEOUT_S
                 )
                 try:
@@ -159,7 +160,7 @@ class Relay:
                     await self._abandon()
                     with suppress(*_LOST):
                         await connection.close(timeout=COMMAND_TIMEOUT_S)
-            except _LOST as error:
+            except (*_LOST, Unavailable) as error:
                 _log.warning("outbox_database_lost", schema=self._schema, error=repr(error))
                 await self._wait(next(pauses))
 

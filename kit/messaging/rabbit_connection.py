@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-from pika import URLParameters
+from pika import SSLOptions, URLParameters
 from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.channel import Channel as PikaChannel
 from pika.exceptions import AMQPError
@@ -22,6 +22,8 @@ from pika.exceptions import AMQPError
 from kit.errors import ConfigError, Unavailable
 from kit.observability.logs import get_logger
 from kit.retry import reconnect_pauses_s
+from kit.secrets.text import ca_file_of, current
+from kit.tls import client_context, refusal
 
 CONNECT_TIMEOUT_S: Final = 10.0  # TCP, TLS and AMQP handshake; a broker on the other side of the world needs one second
 RPC_TIMEOUT_S: Final = 10.0  # one declaration; a quorum queue is elected within one
@@ -147,8 +149,9 @@ class Rabbit:
 
     def __init__(self, url: str, *, name: str) -> None:
         """`name` shows in the broker's list of connections. Raises ConfigError for an invalid URL."""
-        self._parameters = _parameters(url, name)
-        self.address = f"{self._parameters.host}:{self._parameters.port}"  # without the password: for logs
+        parameters = rabbit_parameters(url)
+        self._url = url
+        self.address = f"{parameters.host}:{parameters.port}"  # without the password: for logs
         self.name = name
         self.blocked = False  # the broker has a memory or disk alarm and reads nothing that is published
         self._listeners: list[ConnectionListener] = []
@@ -242,7 +245,7 @@ class Rabbit:
         def on_closed(_: Any, reason: BaseException) -> None:
             _resolve(lost, Unavailable(f"RabbitMQ at {self.address}: {_reason(reason)}"))
 
-        raw = AsyncioConnection(self._parameters, on_open, on_closed, on_closed, custom_ioloop=loop)
+        raw = AsyncioConnection(self._parameters(), on_open, on_closed, on_closed, custom_ioloop=loop)
         raw.add_on_connection_blocked_callback(lambda *_: self._set_blocked(True))
         raw.add_on_connection_unblocked_callback(lambda *_: self._set_blocked(False))
         try:
@@ -258,6 +261,15 @@ class Rabbit:
         _send_more_at_once(raw)
         return Connection(raw, lost)
 
+    def _parameters(self) -> URLParameters:
+        """As the URL's file has it now. Raises Unavailable where that is no URL, and where the CAs' file is gone."""
+        try:
+            parameters = rabbit_parameters(current(self._url))
+        except (ConfigError, OSError) as error:  # it was right when the process began
+            raise Unavailable(str(error)) from None
+        parameters.client_properties = {"connection_name": self.name}
+        return parameters
+
     def _set_blocked(self, blocked: bool) -> None:
         self.blocked = blocked
         if blocked:
@@ -268,14 +280,17 @@ class Rabbit:
                 listener.unblocked()
 
 
-def _parameters(url: str, name: str) -> URLParameters:
+def rabbit_parameters(url: str) -> URLParameters:
+    """pika's parameters of a URL; of amqps:// the certificate is verified, chain and host name, unless its own
+    `ssl_options` say otherwise. Raises ConfigError."""
     if urlsplit(url).scheme not in ("amqp", "amqps"):
         raise ConfigError("the RabbitMQ URL must begin with amqp:// or amqps://, as in amqp://user:password@host:5672/")
     try:
         parameters = URLParameters(url)
     except ValueError as error:
         raise ConfigError(f"the RabbitMQ URL is wrong: {error}") from None
-    parameters.client_properties = {"connection_name": name}
+    if parameters.ssl_options is not None and "ssl_options=" not in url:
+        parameters.ssl_options = SSLOptions(client_context(ca_file_of(url)), parameters.host)
     parameters.heartbeat = HEARTBEAT_S
     parameters.socket_timeout = CONNECT_TIMEOUT_S
     parameters.stack_timeout = CONNECT_TIMEOUT_S
@@ -285,6 +300,8 @@ def _parameters(url: str, name: str) -> URLParameters:
 
 def _reason(error: BaseException) -> str:
     """The innermost error: pika wraps the cause of a failed connect in errors whose text is empty."""
+    if why := refusal(error):
+        return why
     while inner := getattr(error, "exceptions", None) or ([error.exception] if hasattr(error, "exception") else None):
         error = inner[-1]
     return f"{type(error).__name__}: {error}" if str(error) else repr(error)

@@ -7,6 +7,7 @@ docs/faust-and-pika.md.
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,15 @@ from typing import Any, Final
 from uuid import uuid4
 
 import faust
+from faust.auth import Credentials
 from faust.types import TP
 
 from kit.errors import Unavailable
 from kit.log.consumer_group import GroupObserver, GroupView
+from kit.log.kafka import client_options
 from kit.observability.logs import get_logger
 from kit.retry import reconnect_pauses_s
+from kit.secrets.text import changed_since, current
 from streams.worker.maintenance import maintain_regularly
 from streams.worker.partition_worker import PartitionWorker
 from streams.worker.processor import WorkerContext
@@ -44,7 +48,7 @@ _log = get_logger(__name__)
 class KafkaSource:
     """Where the frames are."""
 
-    servers: str  # host:port[,host:port]
+    servers: str  # as kit/log/kafka_url.py has it
     topic: str
     data_dir: Path  # Faust wants a folder, though nothing is kept in it
     group: str = GROUP
@@ -100,12 +104,17 @@ class KafkaWorker:
         failed = self._failed = loop.create_future()
         failed.add_done_callback(_mark_seen)
         self._client_id, self._joined, self._view = f"{self._source.group}-{uuid4().hex[:12]}", False, None
-        app = self._app = make_app(self._source, self._client_id)
+        try:
+            used = current(self._source.servers)
+            app = self._app = make_app(self._source, self._client_id)
+        except Unavailable as error:
+            _log.warning("worker_restarts", error=str(error))
+            return False
         app.agent(app.topic(self._source.topic, **_RAW), concurrency=1)(self._dispatch)
         # Faust's stubs want a receiver that takes anything by position.
         app.on_partitions_assigned.connect(self._on_assigned, weak=False)  # type: ignore[arg-type]  # as above
         app.on_partitions_revoked.connect(self._on_revoked, weak=False)  # type: ignore[arg-type]  # as above
-        watch = loop.create_task(self._watch_group())
+        watch = loop.create_task(self._watch_group(used))
         ends: list[asyncio.Future[Any]] = [loop.create_task(self._stopping.wait()), failed, watch]
         started_s = self._context.clock.monotonic_s()
         try:
@@ -169,14 +178,17 @@ class KafkaWorker:
 
     # -- the group as a whole ---------------------------------------------------------------------------------------
 
-    async def _watch_group(self) -> None:
+    async def _watch_group(self, used: str) -> None:
         """Look at the group until cancelled. Raises Unavailable where only a new app helps: the leader assigns what its
-        own metadata show, even if they are empty, and a consumer that has left joins again only after a poll."""
+        own metadata show, even if they are empty, a consumer that has left joins again only after a poll, and Faust
+        keeps the login that it was made with: that of `used`, Kafka's URL at that time."""
         observer = GroupObserver(self._source.servers, self._source.group, self._source.topic)
         stranded_at_s: float | None = None
         try:
             while True:
                 await asyncio.sleep(LOOK_S)
+                if changed_since(self._source.servers, used):
+                    raise Unavailable("Kafka's URL has changed")
                 self._view = await self._look(observer)
                 stranded = self._stranded()
                 now_s = self._context.clock.monotonic_s()
@@ -237,10 +249,11 @@ def make_app(source: KafkaSource, client_id: str) -> faust.App:
         logging.getLogger(name).setLevel(logging.WARNING)
     folder = source.data_dir / "faust"
     folder.mkdir(parents=True, exist_ok=True)
-    servers = ";".join(f"aiokafka://{server.strip()}" for server in source.servers.split(","))
+    options = client_options(source.servers)
     return faust.App(
         source.group,
-        broker=servers,
+        broker=";".join(f"aiokafka://{server}" for server in options["bootstrap_servers"]),
+        broker_credentials=_credentials(options),
         broker_client_id=client_id,
         store="memory://",
         datadir=folder,
@@ -257,6 +270,20 @@ def make_app(source: KafkaSource, client_id: str) -> faust.App:
         broker_heartbeat_interval=HEARTBEAT_S,
         broker_rebalance_timeout=REBALANCE_S_MAX,
         broker_max_poll_interval=POLL_PAUSE_S_MAX,
+    )
+
+
+def _credentials(options: Mapping[str, Any]) -> Credentials | None:
+    """TLS and the login of aiokafka's options, as Faust has them."""
+    if "ssl_context" not in options:
+        return None
+    if "sasl_mechanism" not in options:
+        return faust.SSLCredentials(options["ssl_context"])
+    return faust.SASLCredentials(
+        username=options["sasl_plain_username"],
+        password=options["sasl_plain_password"],
+        mechanism=options["sasl_mechanism"],
+        ssl_context=options["ssl_context"],
     )
 
 

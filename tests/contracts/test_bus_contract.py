@@ -642,3 +642,16 @@ async def test_a_declared_queue_keeps_what_is_published_before_anybody_subscribe
     await bus.subscribe(f"{name}_later", DIRECT, name, seen)
     await eventually(lambda: seen.bodies == [b"early"])
     await publishing
+
+
+async def test_over_tls_a_message_reaches_its_queue(tls_url: Callable[[str], str], name: str) -> None:
+    bus, seen = RabbitBus(tls_url("rabbitmq"), POLICY, name="test"), RecordingHandler()
+    bus.start()
+    try:
+        await bus.wait_ready(30)
+        await bus.subscribe(name, DIRECT, name, seen)
+        large = b"x" * (1 << 20)  # many TLS records
+        await asyncio.gather(*(bus.publish(Message(DIRECT, name, body)) for body in (b"small", large)))
+        await eventually(lambda: sorted(seen.bodies, key=len) == [b"small", large], 30)
+    finally:
+        await bus.close()

@@ -24,14 +24,22 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
-@pytest.fixture(params=["in-process", pytest.param("redis", marks=pytest.mark.server)])
+@pytest.fixture(
+    params=[
+        "in-process",
+        pytest.param("redis", marks=pytest.mark.server),
+        pytest.param("redis-tls", marks=pytest.mark.server),
+    ]
+)
 async def live(request: pytest.FixtureRequest, clock: ManualClock) -> AsyncIterator[LiveView]:
     """A view whose watchers may lag by three puts."""
     view: LiveView
     if request.param == "in-process":
         view = InProcessLive(watch_puts_max=WATCH_PUTS_MAX, clock=clock)
     else:
-        view = RedisLive(request.getfixturevalue("redis_url"), watch_puts_max=WATCH_PUTS_MAX, clock=clock)
+        over_tls = request.param == "redis-tls"
+        url = request.getfixturevalue("tls_url")("redis") if over_tls else request.getfixturevalue("redis_url")
+        view = RedisLive(url, watch_puts_max=WATCH_PUTS_MAX, clock=clock)
     yield view
     await view.close()
 

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from ingest.bridge import Bridge, BridgeMetrics
 from kit.errors import Overloaded, Unavailable
+from kit.log.kafka import client_options
 from kit.log.partitioned_log import InProcessLog, LogWriter
 from kit.log.rabbit_writer import RabbitLogWriter
 from tests.private_servers import PrivateServers
@@ -82,7 +83,7 @@ class Distributed:
         self.read: dict[int, list[bytes]] = {partition: [] for partition in range(PARTITIONS)}
         self.bridges: list[tuple[Bridge, asyncio.Task[None]]] = []
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=kafka_url,
+            **client_options(kafka_url),
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             request_timeout_ms=5_000,
@@ -315,3 +316,17 @@ async def test_records_unconfirmed_by_kafka_survive_the_death_of_their_bridge(
     await asyncio.to_thread(servers.kafka.start)
     log.start_bridge()
     await log.has_all_in_order(sent)
+
+
+async def test_over_tls_records_arrive_in_the_order_of_append(tls_url: Callable[[str], str]) -> None:
+    log = Distributed(tls_url("rabbitmq"), tls_url("kafka"), 60)
+    try:
+        await log.begin()
+        sent: dict[int, list[bytes]] = {partition: [] for partition in range(PARTITIONS)}
+        for number in range(40):
+            for partition, records in sent.items():
+                records.append(b"%d:%d" % (partition, number) + bytes(BYTES_MAX // 2 if number == 20 else 0))
+                await log.writer.append(partition, records[-1])
+        await log.has_all_in_order(sent)
+    finally:
+        await log.end()

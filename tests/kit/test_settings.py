@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from ingest.settings import IngestSettings
 from kit.errors import ConfigError
+from kit.log.kafka_url import parse_kafka_url
 from voltstream.settings import load_settings
 
 
@@ -137,5 +138,5 @@ def test_settings_cannot_be_changed() -> None:
 
 def test_several_kafka_servers_are_a_list() -> None:
     settings = load_settings(kafka_url="a:1, b:2", rabbitmq_url="amqp://r")
-    assert settings.kafka_servers == ["a:1", "b:2"]
+    assert parse_kafka_url(settings.kafka_url).servers == ("a:1", "b:2")
     assert settings.distributed_log

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from faust.types import TP
 
 from kit.errors import Unavailable
 from kit.log.consumer_group import GroupObserver
-from kit.log.kafka import ensure_topic
+from kit.log.kafka import client_options, ensure_topic
 from streams.worker.kafka_worker import KafkaSource, KafkaWorker
 from tests.streams.conftest import PARTITIONS
 from tests.streams.faust_process import make_worker
@@ -98,14 +98,21 @@ def complaint(worker: KafkaWorker) -> str:
     return ""
 
 
-@pytest.fixture
-async def rig(kafka_url: str, telemetry_url: str, tmp_path: Path) -> AsyncIterator[Rig]:
+@contextlib.asynccontextmanager
+async def open_rig(kafka_url: str, telemetry_url: str, folder: Path) -> AsyncIterator[Rig]:
+    """A topic of its own, and who writes to it."""
     topic = f"readings-{uuid4().hex[:8]}"
     await ensure_topic(kafka_url, topic, PARTITIONS)
-    producer = AIOKafkaProducer(bootstrap_servers=kafka_url, enable_idempotence=True)
+    producer = AIOKafkaProducer(**client_options(kafka_url), enable_idempotence=True)
     await producer.start()
-    yield Rig(kafka_url, telemetry_url, topic, tmp_path, producer)
+    yield Rig(kafka_url, telemetry_url, topic, folder, producer)
     await producer.stop()
+
+
+@pytest.fixture
+async def rig(kafka_url: str, telemetry_url: str, tmp_path: Path) -> AsyncIterator[Rig]:
+    async with open_rig(kafka_url, telemetry_url, tmp_path) as made:
+        yield made
 
 
 @pytest.fixture
@@ -127,6 +134,16 @@ async def test_what_is_in_the_topic_is_stored_once_over_restarts(rig: Rig) -> No
     await rig.send(2)
     async with rig.worker():
         await rig.all_stored()
+
+
+async def test_over_tls_what_is_in_the_topic_is_stored_once(
+    tls_url: Callable[[str], str], telemetry_url: str, tmp_path: Path
+) -> None:
+    async with open_rig(tls_url("kafka"), telemetry_url, tmp_path) as rig:
+        await rig.send(3)
+        async with rig.worker() as worker:
+            await rig.all_stored()
+            await eventually(lambda: complaint(worker) == "", WITHIN_S)
 
 
 async def test_a_worker_makes_no_topic(rig: Rig) -> None:

@@ -12,17 +12,20 @@ from typing import Final
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
-from pika import BlockingConnection, URLParameters
+from pika import BlockingConnection
 from pika.exceptions import AMQPError
-from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
 from kit.clock import Clock
 from kit.database.embedded import running_url
 from kit.database.postgres import open_database
 from kit.errors import ConfigError, KitError, Unavailable
+from kit.live.redis_client import redis_client
+from kit.log.kafka import client_options, unreachable
 from kit.masking import mask_secrets
+from kit.messaging.rabbit_connection import rabbit_parameters
 from kit.settings import Settings
+from kit.tls import refusal
 
 _CHECK_S_MAX: Final = 10.0
 _ANSWER_S_MAX: Final = 5.0  # of one connection attempt, so that its own, better worded error comes first
@@ -50,7 +53,7 @@ async def run_server_checks(settings: Settings, clock: Clock) -> list[Check]:
     if settings.rabbitmq_url:
         checks.append(("rabbitmq", lambda: check_rabbitmq(settings.rabbitmq_url)))
     if settings.kafka_url:
-        checks.append(("kafka", lambda: check_kafka(settings.kafka_servers)))
+        checks.append(("kafka", lambda: check_kafka(settings.kafka_url)))
     if settings.redis_url:
         checks.append(("redis", lambda: check_redis(settings.redis_url)))
     if settings.mongodb_url:
@@ -97,7 +100,7 @@ async def check_rabbitmq(url: str) -> Check:
     """RabbitMQ answers and accepts the login."""
 
     def connect() -> None:
-        parameters = URLParameters(url)
+        parameters = rabbit_parameters(url)
         parameters.socket_timeout = parameters.stack_timeout = _ANSWER_S_MAX
         BlockingConnection(parameters).close()
 
@@ -105,21 +108,21 @@ async def check_rabbitmq(url: str) -> Check:
         await asyncio.to_thread(connect)
     except (AMQPError, OSError) as error:
         cause = str(error) or ", ".join(map(repr, error.args))  # pika's own say nothing as text
-        reason = f"{type(error).__name__}: {cause}".rstrip(": ")
+        reason = refusal(error) or f"{type(error).__name__}: {cause}".rstrip(": ")
         fix = f"start RabbitMQ, or put VOLTSTREAM_RABBITMQ_URL={mask_secrets(url)} right (host, login, virtual host)"
         return Check("rabbitmq", False, mask_secrets(reason), fix)
     return Check("rabbitmq", True, "takes our login")
 
 
-async def check_kafka(servers: list[str]) -> Check:
+async def check_kafka(url: str) -> Check:
     """A broker answers, and the cluster has one to write to."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers, request_timeout_ms=int(_ANSWER_S_MAX * 1_000))
+    admin = AIOKafkaAdminClient(**client_options(url), request_timeout_ms=int(_ANSWER_S_MAX * 1_000))
     try:
         await admin.start()
         cluster = await admin.describe_cluster()
     except (KafkaError, OSError) as error:
-        fix = f"start Kafka, or put VOLTSTREAM_KAFKA_URL={','.join(servers)} right (and its advertised.listeners)"
-        return Check("kafka", False, f"{type(error).__name__}: {error}", fix)
+        fix = f"start Kafka, or put VOLTSTREAM_KAFKA_URL={mask_secrets(url)} right (and its advertised.listeners)"
+        return Check("kafka", False, str(await unreachable(url, error)), fix)
     finally:
         await admin.close()
     return Check("kafka", True, f"{len(cluster['brokers'])} broker(s)")
@@ -127,14 +130,14 @@ async def check_kafka(servers: list[str]) -> Check:
 
 async def check_redis(url: str) -> Check:
     """Redis answers and accepts the login."""
-    client = Redis.from_url(url, socket_connect_timeout=_ANSWER_S_MAX, socket_timeout=_ANSWER_S_MAX)
+    client = redis_client(url, socket_connect_timeout=_ANSWER_S_MAX, socket_timeout=_ANSWER_S_MAX)
     try:
         info = await client.info("server")
     except AuthenticationError as error:
         return Check("redis", False, str(error), f"put the password in VOLTSTREAM_REDIS_URL={mask_secrets(url)} right")
     except (RedisError, OSError) as error:
         fix = f"start Redis, or put VOLTSTREAM_REDIS_URL={mask_secrets(url)} right"
-        return Check("redis", False, mask_secrets(str(error)), fix)
+        return Check("redis", False, refusal(error) or mask_secrets(str(error)), fix)
     finally:
         await client.aclose()
     return Check("redis", True, f"Redis {info['redis_version']}")

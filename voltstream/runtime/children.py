@@ -32,10 +32,16 @@ _log = get_logger(__name__)
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
-    """An environment in which a child's settings are exactly these. Not arguments: those, anyone can read."""
-    inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
-    ours = {f"{PREFIX}{name.upper()}": _text(value) for name, value in settings.model_dump(mode="json").items()}
-    return {**inherited, **ours}
+    """An environment in which a child's settings are exactly these. Not arguments: those, anyone can read. A secret
+    that is from a file stays there, so that the child reads a new one too."""
+    environment = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
+    files = settings.secret_files()
+    for name, value in settings.model_dump(mode="json").items():
+        if name in files:
+            environment[f"{PREFIX}{name.upper()}_FILE"] = str(files[name])
+        else:
+            environment[f"{PREFIX}{name.upper()}"] = _text(value)
+    return environment
 
 
 def _text(value: object) -> str:

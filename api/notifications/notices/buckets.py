@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from kit.errors import ConfigError
+from kit.live.redis_client import redis_client
 from kit.observability.logs import get_logger
 
 HOUR_MS: Final = 3_600_000
@@ -74,12 +74,9 @@ class RedisBuckets:
 
     def __init__(self, url: str, prefix: str) -> None:
         """Connects when first used. Raises ConfigError for a malformed URL."""
-        try:
-            self._redis: Redis = Redis.from_url(
-                url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S, max_connections=8
-            )
-        except ValueError as error:
-            raise ConfigError(f"VOLTSTREAM_REDIS_URL: {error}") from None
+        self._redis: Redis = redis_client(
+            url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S, max_connections=8
+        )
         self._prefix = prefix
         self._script = self._redis.register_script(_TAKE)
         self._own = InProcessBuckets()

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from kit.errors import ConfigError
+from kit.live.redis_client import redis_client
 from kit.observability.logs import get_logger
 
 BYTES_MAX: Final = 64 * 2**20  # in one process: some hundred pages; the one that was not asked for longest goes
@@ -63,12 +63,9 @@ class RedisCache:
 
     def __init__(self, url: str, prefix: str) -> None:
         """Connects when first used. Raises ConfigError for a malformed URL."""
-        try:
-            self._redis: Redis = Redis.from_url(
-                url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S, max_connections=8
-            )
-        except ValueError as error:
-            raise ConfigError(f"VOLTSTREAM_REDIS_URL: {error}") from None
+        self._redis: Redis = redis_client(
+            url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S, max_connections=8
+        )
         self._prefix = prefix
 
     async def get(self, key: str) -> bytes | None:

@@ -21,7 +21,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from kit.clock import Clock
-from kit.errors import ConfigError
+from kit.live.redis_client import redis_client
 from kit.observability.logs import get_logger
 from kit.web.limits.refusals import MINUTE_S
 
@@ -39,12 +39,9 @@ class SharedRequestCounts:
 
     def __init__(self, url: str, prefix: str, clock: Clock) -> None:
         """`prefix`: of its keys, the same in all processes that share. Connects when first used. Raises ConfigError."""
-        try:
-            self._redis: Redis = Redis.from_url(
-                url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S, retry=Retry(NoBackoff(), 1)
-            )
-        except ValueError as error:
-            raise ConfigError(f"the Redis URL is wrong: {error}") from None
+        self._redis: Redis = redis_client(
+            url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S, retry=Retry(NoBackoff(), 1)
+        )
         self._prefix = prefix
         self._clock = clock
         self._counted: dict[UUID, tuple[int, int]] = {}  # requests since the last sum, and their bound
