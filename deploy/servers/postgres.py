@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Final
 from zlib import crc32
@@ -41,6 +42,11 @@ class Postgres(Server):
     variable: ClassVar[str] = "VOLTSTREAM_DATABASE_URL"
     stop_signal: ClassVar[signal.Signals] = signal.SIGINT  # "fast": does not wait for clients to leave
 
+    def __init__(self, home: Path, settings: Mapping[str, str] | None = None) -> None:
+        """`settings`: of the server, beside those that it always has."""
+        super().__init__(home)
+        self._settings = {**_SETTINGS, **(settings or {})}
+
     @property
     def url(self) -> str:
         return self.database_url(_DATABASE)
@@ -68,7 +74,7 @@ class Postgres(Server):
         cluster = self._cluster
         if not (cluster / "PG_VERSION").exists():
             self._initialise(binaries, cluster, account)
-        settings = {**_SETTINGS, "port": str(self.port())}
+        settings = {**self._settings, "port": str(self.port())}
         options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
         self._spawn([str(binaries / "postgres"), "-D", str(cluster), *options], _environment(), account)
 

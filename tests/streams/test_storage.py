@@ -76,7 +76,7 @@ def test_readings_of_an_older_version_are_kept_and_more_are_stored_beside_them(
             shutil.copy(file, tmp_path)
     migrate(database_url, [standard_tables("telemetry"), Migrations(MIGRATIONS.name, tmp_path)])
     with monkeypatch.context() as older_version:
-        older_version.setattr("streams.storage.schema.kept_of", lambda _: "")  # minutes were never dropped
+        older_version.setattr("streams.storage.windows.relations.kept_of", lambda _: "")  # minutes were never dropped
         lay_out(database_url, PARTITIONS)
     older = (
         "INSERT INTO telemetry.reading (connector_key, ts, status, session_event, flags, payload_hash, outside_mwh) "

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from streams.storage.schema import MIGRATIONS, Layout, renewed_coarse, statements
+from streams.storage.schema import MIGRATIONS, statements
 from streams.storage.tables import COARSE, REVISED, WEEK_MS, WINDOW, revise_readings, select_coarse
+from streams.storage.windows.relations import Layout, renewed_coarse
 
 pytestmark = pytest.mark.usefixtures("processes")
 
@@ -130,7 +131,7 @@ def test_the_layout_is_made_and_answers_as_plain_sql_does(pglite: Path, layout: 
 def test_a_database_laid_out_by_an_older_version_is_migrated_with_its_readings(
     pglite: Path, layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streams.storage.schema.kept_of", lambda _: "")  # minutes were never dropped
+    monkeypatch.setattr("streams.storage.windows.relations.kept_of", lambda _: "")  # minutes were never dropped
     place = next(n for n, script in enumerate(_MIGRATIONS) if "SET DEFAULT" in script)
     laid_out = f"INSERT INTO telemetry.storage (layout, partitions) VALUES ('{layout}', 4)"
     compressed = ["SELECT compress_chunk(show_chunks('telemetry.reading'))"] if layout == "community" else []
