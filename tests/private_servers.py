@@ -24,7 +24,7 @@ from deploy.servers import (
     sweep,
 )
 
-# TimescaleDB's jobs would connect to a template, which could then not be cloned, and refresh and compress at any moment:
+# TimescaleDB's jobs would connect to a template, which can then not be cloned, and refresh and compress at any moment:
 # tests do both where they are about it. Without the extension the setting means nothing.
 _POSTGRES_SETTINGS: Final = {"timescaledb.max_background_workers": "0"}
 

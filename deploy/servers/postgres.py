@@ -29,6 +29,7 @@ _SETTINGS: Final = {
     "max_wal_size": "4GB",
     "fsync": "on",
     "synchronous_commit": "on",
+    "jit": "off",  # as on every connection of the product
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_min_messages": "warning",

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from streams.storage.revisions import revise_readings
 from streams.storage.schema import MIGRATIONS, statements
-from streams.storage.tables import COARSE, REVISED, WEEK_MS, WINDOW, revise_readings, select_coarse
+from streams.storage.tables import COARSE, REVISED, WEEK_MS, WINDOW, select_coarse
 from streams.storage.windows.relations import Layout, renewed_coarse
 
 pytestmark = pytest.mark.usefixtures("processes")
@@ -49,7 +50,7 @@ SELECT i % 5, '2026-03-01'::timestamptz + i * interval '1 hour', 0, 0, 0, i FROM
 
 # A repeated pass gives the stored reading 3 to session 7.
 _REVISION = (
-    revise_readings()
+    revise_readings("r.connector_key = ANY('{3}'::int[])")
     .decode()
     .replace(
         REVISED.given,
