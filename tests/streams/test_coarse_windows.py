@@ -16,7 +16,7 @@ from streams.storage.store import Store
 from streams.storage.tables import COARSE, WEEK_MS, WINDOW
 from tests.streams.lake_fleet import DAY_MS, MINUTE_MS, NOW, START_MS, feed, feed_fleet, fleet, move
 from tests.streams.test_window_retention import coarse
-from tests.streams.timescale import compress, layout_of, refresh
+from tests.streams.timescale import compress, only_in, refresh
 
 # The registers of a minute are found again from its readings, which a minute that is gone can have no more.
 _ADDED_UP = [place for place, field in enumerate(WINDOW.fields) if not field.name.startswith("energy_")]
@@ -98,8 +98,7 @@ def same_border(url: str, whole: str) -> None:
 
 
 def test_what_an_aggregate_loses_of_dropped_minutes_is_not_read(store: Store, telemetry_url: str, seed: int) -> None:
-    if layout_of(telemetry_url) != "community":
-        pytest.skip("a server without continuous aggregates")
+    only_in("community", telemetry_url)
     feed_fleet(store, seed)
     refresh(telemetry_url)
     before, stored = coarse(telemetry_url), aggregated(telemetry_url)

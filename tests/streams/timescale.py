@@ -1,6 +1,7 @@
 """What TimescaleDB's jobs do at their time, done at once; nothing on a server without it."""
 
 import psycopg
+import pytest
 
 from streams.storage.tables import COARSE
 from streams.storage.windows.relations import Layout, aggregate_of
@@ -13,6 +14,12 @@ def layout_of(url: str) -> Layout:
     assert row is not None
     layout: Layout = row[0]
     return layout
+
+
+def only_in(layout: Layout, url: str) -> None:
+    """Skip a test that is about what one layout has, where the server makes another one."""
+    if (found := layout_of(url)) != layout:
+        pytest.skip(f"about the layout {layout}; this server makes it {found}")
 
 
 def refresh(url: str) -> None:
