@@ -13,7 +13,7 @@ from benchmarks.run import BenchmarkRun
 from deploy.servers import ServerError
 
 MONEY = ("cost", "repricing", "invoices", "export")
-GATEWAY = ("gateway", "connections")
+GATEWAY = ("gateway", "connections", "fairness")
 WORKER = ("worker", "frame_sizes", "flush")
 SERVICES = ("search", "reservations", "notifications", "reports")
 STAGES = (

@@ -55,7 +55,8 @@ async def acknowledge(log: InProcessLog, partition: int) -> None:
 async def main() -> None:
     """Serve until SIGTERM."""
     settings, clock, registry = load_settings(), SystemClock(), CollectorRegistry()
-    limits = group_of(settings, IngestSettings)
+    # Every turn of a load has a fleet of its own.
+    limits = group_of(settings, IngestSettings).model_copy(update={"new_stations_per_hour_max": 0})
     app = make_app("benchmark", "0", registry=registry, clock=clock)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
@@ -70,6 +71,7 @@ async def main() -> None:
         authenticator=app.state.authenticator,
         clock=clock,
         registry=registry,
+        refusals=app.state.refusals,
     )
     app.include_router(ingest.router)
     ingest.start()

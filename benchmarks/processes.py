@@ -25,7 +25,14 @@ class RunningService:
     def __init__(self, process: "subprocess.Popen[str]", ready_line: Mapping[str, Any]) -> None:
         self.pid = process.pid
         self.ready_line = ready_line
+        self._started = process
         self._process = psutil.Process(process.pid)
+
+    def stop(self) -> str:
+        """Let it end, and return what it still said."""
+        self._started.send_signal(signal.SIGTERM)
+        said, _ = self._started.communicate(timeout=_STOP_S)
+        return said
 
     def cpu_s(self) -> float:
         """Processor time of this process alone, all threads, so far."""

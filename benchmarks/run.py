@@ -51,7 +51,11 @@ class BenchmarkRun:
         """Settings of a process with a new, empty data folder instead of this checkout's."""
         self._folders += 1
         folder = run_folder() / f"data-{self._folders}"
-        return {"VOLTSTREAM_DATA_DIR": str(folder), "VOLTSTREAM_LOG_LEVEL": "warning"}
+        return {
+            "VOLTSTREAM_DATA_DIR": str(folder),
+            "VOLTSTREAM_LOG_LEVEL": "warning",
+            "VOLTSTREAM_NEW_STATIONS_PER_HOUR_MAX": "0",  # every turn of a load has a fleet of its own
+        }
 
     def pick(self, full: int, quick: int) -> int:
         """The size for this run: `full`, or `quick` in a quick one."""

@@ -12,9 +12,10 @@ from prometheus_client import CollectorRegistry
 from ingest.admission import AdmissionRules
 from ingest.bridge import Bridge, BridgeMetrics
 from ingest.framing import Framer
-from ingest.gateway import Gateway, Limits, make_router
+from ingest.gateway import Gateway, make_router
 from ingest.ledger import LedgerReporter
 from ingest.metrics import IngestMetrics
+from ingest.request_limits import Limits, limits_of
 from ingest.settings import IngestSettings
 from ingest.telemetry_consumer import PREFETCH, TelemetryConsumer
 from kit.auth.authenticator import Authenticator
@@ -23,9 +24,8 @@ from kit.live.view import LiveView
 from kit.log.partitioned_log import LogWriter
 from kit.messaging.bus import Message
 from kit.service import Consumes, Context, Service
+from kit.web.limits.refusals import Refusals
 from schemas.topics import TELEMETRY_GENERATED
-
-_MS_PER_DAY = 86_400_000
 
 
 class Ingest:
@@ -41,6 +41,7 @@ class Ingest:
         authenticator: Authenticator,
         clock: Clock,
         registry: CollectorRegistry,
+        refusals: Refusals,
     ) -> None:
         """`settings`: as they are now. Of a request's body the bound of the start stays: it is in the OpenAPI."""
         self.source = secrets.token_hex(8)
@@ -61,7 +62,7 @@ class Ingest:
         )
         self._telemetry_consumer = TelemetryConsumer(self._framer, self._rules, metrics)
         self.router: APIRouter = make_router(
-            Gateway(self._framer, authenticator, clock, self._limits, metrics), settings().body_bytes_max
+            Gateway(self._framer, authenticator, clock, self._limits, metrics, refusals), settings().body_bytes_max
         )
 
     def start(self) -> None:
@@ -89,18 +90,6 @@ class Ingest:
         return AdmissionRules(self._clock.now_ms(), limits.age_ms_max, limits.future_ms_max, limits.readings_max)
 
 
-def limits_of(settings: IngestSettings) -> Limits:
-    """The limits of a request."""
-    return Limits(
-        body_bytes_max=settings.body_bytes_max,
-        inflated_bytes_max=settings.inflated_bytes_max,
-        readings_max=settings.readings_per_request_max,
-        age_ms_max=settings.age_days_effective * _MS_PER_DAY,
-        future_ms_max=settings.future_s_max * 1_000,
-        quarantined_per_hour_max=settings.quarantined_per_hour_max,
-    )
-
-
 @asynccontextmanager
 async def open_gateway(context: Context) -> AsyncIterator[Ingest]:
     """Accept readings within the block; at its end all that was accepted is durable or has failed."""
@@ -113,6 +102,7 @@ async def open_gateway(context: Context) -> AsyncIterator[Ingest]:
         authenticator=context.app.state.authenticator,
         clock=context.clock,
         registry=context.registry,
+        refusals=context.app.state.refusals,
     )
     ingest.start()
     try:

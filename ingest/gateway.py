@@ -6,7 +6,6 @@ requests a second per core, a Request, a dependency graph and a Response object 
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, ClassVar, Final, NamedTuple
 from urllib.parse import parse_qs
@@ -28,20 +27,23 @@ from ingest.admission import (
     to_columns,
 )
 from ingest.bodies import inflate, read_body
-from ingest.budgets import QuarantineBudgets
 from ingest.errors import IngestError, MalformedBody, TooLarge, UnsupportedMedia
 from ingest.framing import Framer
 from ingest.grouping import PendingRequest, RequestContext
+from ingest.limits import TelemetryLimits
 from ingest.metrics import IngestMetrics
 from ingest.openapi import DESCRIPTION, REQUEST_BODY, RESPONSES, STRICT
+from ingest.request_limits import Limits
 from kit.auth.authenticator import Authenticator, require_device
+from kit.auth.token_store import Principal
 from kit.clock import Clock
 from kit.errors import Overloaded
 from kit.observability.logs import correlation_id
 from kit.observability.tracing import current_traceparent
 from kit.spelling import did_you_mean
+from kit.web.limits.refusals import Refusals
 from kit.web.problem import Problem, invalid
-from kit.web.route_rules import body_bytes_max
+from kit.web.route_rules import body_bytes_max, counted
 from kit.web.serving.direct import DirectHandler, DirectRequest
 
 PATH: Final = "/api/v1/telemetry"
@@ -51,6 +53,7 @@ _OFFLOAD_BYTES: Final = 256 << 10
 _OFFLOAD_BYTES_COMPRESSED: Final = 4 << 10
 _OFFLOAD_CONCURRENT_MAX: Final = 2  # each may hold INFLATED_BYTES_MAX and as much again in readings: 2 x 128 MiB
 _OFFLOAD_QUEUED_MAX: Final = 32  # including those that wait for a thread: 32 x BODY_BYTES_MAX = 256 MiB
+_LONG_BYTES: Final = 4 << 10  # takes longer to decode than to ask whether its token may send anything
 _UPLOADS_BYTES_MAX: Final = 256 << 20  # of incomplete bodies: 32 of the largest
 
 _ADMISSIONS: Final[dict[str, Callable[[bytes, AdmissionRules], Admitted]]] = {
@@ -62,18 +65,6 @@ _STATUSES: Final[dict[type[IngestError], int]] = {MalformedBody: 400, TooLarge: 
 _BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False}
 _NAME_SHOWN_MAX: Final = 64
 _HEAD: Final = b"content-type: application/json\r\ncontent-length: %d\r\n"  # of a 202, as it is sent
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Limits of one request, from the settings."""
-
-    body_bytes_max: int
-    inflated_bytes_max: int
-    readings_max: int
-    age_ms_max: int
-    future_ms_max: int
-    quarantined_per_hour_max: int  # of one token
 
 
 class _Form(NamedTuple):
@@ -110,9 +101,10 @@ class Gateway:
         clock: Clock,
         limits: Callable[[], Limits],
         metrics: IngestMetrics,
+        refusals: Refusals,
     ) -> None:
         """`limits`: as they are now."""
-        self._budgets = QuarantineBudgets(lambda: limits().quarantined_per_hour_max, clock.monotonic_s)
+        self._token_limits = TelemetryLimits(lambda: limits().of_token, clock.monotonic_s, refusals)
         self._framer = framer
         self._authenticator = authenticator
         self._clock = clock
@@ -134,12 +126,12 @@ class Gateway:
             form = _form_of(dict(scope["headers"]))
             rules = self._rules(principal.stations, _is_strict(scope["query_string"]))
             body = await self._read(receive)
-            self._count(body)
+            self._begin(body, principal)
             short = len(body) <= form.inline_bytes_max
             admitted = self._admit(form, body, rules) if short else await self._offload(form, body, rules)
         except IngestError as error:
             raise _problem_of(error) from None
-        self._judge(admitted, str(principal.token_id))
+        self._judge(admitted, principal)
         sender = RequestContext(str(principal.token_id), current_traceparent(), correlation_id.get())
         await self._framer.submit(admitted, sender)
         answer = self._answer(admitted)
@@ -155,11 +147,11 @@ class Gateway:
             if len(request.body) > form.inline_bytes_max:
                 return False
             rules = self._rules(request.principal.stations, strict=False)
-            self._count(request.body)
+            self._begin(request.body, request.principal)
             admitted = self._admit(form, request.body, rules)
         except IngestError as error:
             raise _problem_of(error) from None
-        self._judge(admitted, request.token_id)
+        self._judge(admitted, request.principal)
         self._framer.enqueue(PendingRequest(admitted, request, partial(self._settle, request, admitted)))
         return True
 
@@ -184,7 +176,10 @@ class Gateway:
             )
         return rules
 
-    def _count(self, body: bytes) -> None:
+    def _begin(self, body: bytes, principal: Principal) -> None:
+        """Count it. Raises Problem 429 where it is not worth decoding."""
+        if len(body) > _LONG_BYTES:
+            self._token_limits.check(principal)
         self._metrics.requests.inc()
         self._metrics.body_bytes.inc(len(body))
 
@@ -202,16 +197,15 @@ class Gateway:
         finally:
             self._offloaded -= 1
 
-    def _judge(self, admitted: Admitted, token_id: str) -> None:
-        """Raise Problem where all items are for stations that the token is not bound to, or it has had more refused
-        than are kept."""
+    def _judge(self, admitted: Admitted, principal: Principal) -> None:
+        """Raise Problem where all items are for stations that the token is not bound to, or more than it may send."""
         refused = admitted.refused
-        if not refused:
-            return
-        if not admitted.accepted and all(item.reason == STATION_FORBIDDEN for item in refused):
+        self._token_limits.spend(principal, admitted.accepted + len(refused))
+        if refused and not admitted.accepted and all(item.reason == STATION_FORBIDDEN for item in refused):
             raise Problem(403, refused[0].detail, extensions={"reason": STATION_FORBIDDEN})
-        self._budgets.spend(token_id, len(refused), admitted.accepted, refused[0].detail)
-        self._metrics.refused(refused)
+        self._token_limits.judge(principal, admitted)
+        if refused:
+            self._metrics.refused(refused)
 
     def _answer(self, admitted: Admitted) -> bytes:
         """The body of the 202, once all items are durable. Raises Problem where a single one was refused."""
@@ -265,7 +259,7 @@ def make_router(gateway: Gateway, bytes_max: int) -> APIRouter:
         description=DESCRIPTION,
         operation_id="post_telemetry",
         # For the OpenAPI and the rules of the body; Gateway.handle calls the authenticator itself.
-        dependencies=[Depends(require_device), Depends(body_bytes_max(bytes_max))],
+        dependencies=[Depends(require_device), Depends(body_bytes_max(bytes_max)), Depends(counted)],
         responses=RESPONSES,
         openapi_extra={"requestBody": REQUEST_BODY},
     )

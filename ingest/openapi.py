@@ -275,9 +275,10 @@ RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
         _problem(
             429,
             "Too Many Requests",
-            "of this token 50000 refused items an hour are kept, and there were more; mend them: ts is missing",
-            "The token has sent more unreadable items than are kept; nothing was taken",
-            reason="quarantine_full",
+            "the bound of 50000 refused items an hour of this token is reached: mend them: ts is missing",
+            "The token has sent more than it may: requests, readings, refused items, stations or weeks that are new; "
+            "nothing was taken",
+            reason="quarantine_limited",
         )
     ),
     503: _with_retry_after(

@@ -55,6 +55,38 @@ class IngestSettings(Retention):
         description="refused items of one token that a gateway keeps in an hour; 0: any number",
         json_schema_extra=adjustable("gateway.quarantined_per_hour"),
     )
+    # 10,000 a second: a month of a reading a second is sent again within 5 minutes.
+    station_readings_per_minute_max: int = Field(
+        default=600_000,
+        ge=0,
+        le=1_000_000_000,
+        description="readings a minute of a token, for each station that it names; 0: any number",
+        json_schema_extra=adjustable("gateway.station_readings_per_minute"),
+    )
+    # 2 M a second: what one gateway cannot decode.
+    fleet_readings_per_minute_max: int = Field(
+        default=120_000_000,
+        ge=0,
+        le=1_000_000_000,
+        description="readings a minute of a token for all stations; 0: any number",
+        json_schema_extra=adjustable("gateway.fleet_readings_per_minute"),
+    )
+    # Twice a fleet of 10,000 that shares a token: after a restart all of them are new to the gateway. 7 s of a worker.
+    new_stations_per_hour_max: int = Field(
+        default=20_000,
+        ge=0,
+        le=10_000_000,
+        description="stations an hour that a token for all stations is the first to send readings of; 0: any number",
+        json_schema_extra=adjustable("gateway.new_stations_per_hour"),
+    )
+    # A year that is sent again, and what a restart of the gateway makes new meanwhile. 120 tables.
+    new_weeks_per_hour_max: int = Field(
+        default=60,
+        ge=0,
+        le=10_000,
+        description="weeks an hour that a token is the first to send readings of; 0: any number",
+        json_schema_extra=adjustable("gateway.new_weeks_per_hour"),
+    )
 
     @property
     def age_days_effective(self) -> int:

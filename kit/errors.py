@@ -36,6 +36,10 @@ class Overloaded(KitError):
         self.retry_after_s = retry_after_s
 
 
+class TooSlow(Overloaded):
+    """A query takes longer than a question may, or gets no turn. The message says what to do."""
+
+
 class QueueFull(Overloaded):
     """A queue that takes a message is full. Other queues may have taken it."""
 

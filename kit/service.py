@@ -195,6 +195,7 @@ class Service(Generic[C]):
     migrations: Path | None = None
     schema: str = ""  # empty: `name`, where there are migrations
     writes: bool = True  # its role may write its schema
+    by_functions: bool = False  # only by the schema's functions, as what is never to be changed
     prepare: Callable[[str, int], object] | None = None  # (URL, partitions of the log), after migrating; idempotent
     without_pool: bool = False  # it opens its connections itself, by URL
     contracts: tuple[Contract, ...] = ()  # views and functions of its schema for other services

@@ -97,6 +97,14 @@ class Settings(BaseSettings):
         description="most of them from one address, which may be a proxy's; 0: three quarters of all",
     )
 
+    # Below the 30 s after which any query of a service is ended.
+    query_s_max: float = Field(
+        20.0, ge=0.1, le=30.0, description="longest query of a request that reads; then 503, which says to ask for less"
+    )
+    free_space_mb_min: int = Field(
+        512, ge=0, le=1_000_000, description="free space in MB below which /ready says degraded (embedded database)"
+    )
+
     # Fixed at the first migration and stored in the database. 1,024: a worker process serves many partitions, and
     # no fleet that one PostgreSQL can store needs more.
     partitions: int = Field(4, ge=1, le=1_024, description="partitions of the log, fixed once migrated; embedded: 2")

@@ -43,7 +43,7 @@ class HoldReason(IntFlag):
     SILENT = 64  # without a register, and a power stood for an hour or more without a reading
     REGISTER_LATE = 128  # its first register came late, and the rise to it is no session's, though it may be its own
     CLOCK_AHEAD = 256  # its start was stamped ahead of its arrival, and what came after was not
-    REGISTER_MISSING = 512  # it has no energy, and neither the connector's register nor a power says so up to its end
+    REGISTER_MISSING = 512  # it has next to nothing, no register at its end, and may have what the meter rose by since
 
 
 def hold_names(reasons: int) -> tuple[str, ...]:

@@ -189,6 +189,15 @@ SERVICE: Final = Service(
             "publishes readings that were set apart because their station was not registered",
         ),
         Contract(
+            "telemetry.lock_quarantined(bigint[], text, text, timestamp with time zone, timestamp with time zone, "
+            "bigint, integer, bigint)",
+            "items of the quarantine that wait, locked for a replay",
+        ),
+        Contract(
+            "telemetry.mark_replayed(bigint[], integer[], text, text)",
+            "marks items of the quarantine as replayed, by whom",
+        ),
+        Contract(
             "telemetry.bay_intervals(text[], timestamp with time zone, timestamp with time zone)",
             "when these stations' bays were occupied and free in a time, by their sensors",
         ),

@@ -12,15 +12,16 @@ from prometheus_client import CollectorRegistry
 from kit.clock import Clock
 from kit.config.runtime import RuntimeConfig
 from kit.database.migrations import migrate
-from kit.database.postgres import Database, connect_sync, open_database
-from kit.database.roles import Grant, ensure_roles
+from kit.database.postgres import QUERY_S_MAX, Database, connect_sync, open_database
+from kit.database.roles import ensure_roles
 from kit.live.view import LiveView
+from kit.log.partitioned_log import LogWriter
 from kit.messaging.bus import Bus
 from kit.messaging.consumer import ConsumerMetrics
 from kit.service import Context, Service, provide
 from kit.settings import Settings
 from voltstream.runtime.composition import subscribe
-from voltstream.runtime.database import ACCESS_ROLE, grants_of, sources_of
+from voltstream.runtime.database import OWN_GRANTS, grants_of, sources_of
 from voltstream.settings import load_settings
 
 C = TypeVar("C")
@@ -35,7 +36,7 @@ def make_schemas(url: str, services: Sequence[Service[Any]], *, prepared: str = 
     migrate(url, sources_of(services))
     with connect_sync(url, name="prepare") as connection:
         connection.execute(prepared.encode())
-    ensure_roles(url, [Grant(ACCESS_ROLE, "access"), *grants_of(services)])
+    ensure_roles(url, [*OWN_GRANTS, *grants_of(services)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +67,20 @@ async def open_service(
     *,
     app: FastAPI | None = None,
     live: LiveView | None = None,
+    writer: LogWriter | None = None,
     settings: Settings | None = None,
     registry: CollectorRegistry | None = None,
     connections_max: int = 8,
+    query_s_max: float = QUERY_S_MAX,
     config: RuntimeConfig | None = None,
 ) -> AsyncIterator[Opened[C]]:
     """The service on a database that has its schema; its routes are mounted on `app`, if one is given.
 
     Streaming responses are not ended here: close `service.streaming_responses(components)` before the server stops.
     """
-    database = await open_database(url, name=service.name, role=service.role, connections_max=connections_max)
+    database = await open_database(
+        url, name=service.name, role=service.role, connections_max=connections_max, query_s_max=query_s_max
+    )
     context = Context(
         settings=settings or load_settings(),
         clock=clock,
@@ -86,6 +91,7 @@ async def open_service(
         app=app or FastAPI(),
         own_database=database,
         live_view=live,
+        log_writer=writer,
         services=(service,),
         runtime_config=config,
     )

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from kit.config.adjustable import adjustables_of
 from kit.service import Consumes, Service
+from kit.web.limits.settings import RequestLimitSettings
 from schemas.topics import group_queue
 from voltstream.errors import WrongUsage
 
@@ -18,6 +19,7 @@ SERVICES: Final = {
     "stations": "api.stations.declaration:SERVICE",
     "pricing": "api.pricing.declaration:SERVICE",
     "config": "api.config.declaration:SERVICE",
+    "audit": "api.audit.declaration:SERVICE",
     "reservations": "api.reservations.declaration:SERVICE",
     "sessions": "api.sessions.declaration:SERVICE",
     "notifications": "api.notifications.declaration:SERVICE",
@@ -25,6 +27,7 @@ SERVICES: Final = {
     "billing": "billing.declaration:SERVICE",
     "worker": "streams.declaration:SERVICE",
     "gateway": "ingest.declaration:GATEWAY",
+    "reingest": "ingest.reingest.declaration:SERVICE",
     "bridge": "ingest.declaration:BRIDGE",
     "relay": "voltstream.runtime.relay:SERVICE",
 }
@@ -35,11 +38,13 @@ SUBSETS: Final = {
         "stations",
         "pricing",
         "config",
+        "audit",
         "reservations",
         "sessions",
         "notifications",
         "reporting",
         "billing",
+        "reingest",
     ),
 }
 
@@ -77,14 +82,18 @@ def queue_of(service: Service[Any], consumes: Consumes[Any]) -> str:
 
 def follows_config(service: Service[Any]) -> bool:
     """Whether operators may change settings of the service while it runs, or it shows them: then its process reads
-    every change."""
-    return "config" in service.backends or (service.settings is not None and bool(adjustables_of(service.settings)))
+    every change. One that serves routes has the limits of requests."""
+    return (
+        service.router is not None
+        or "config" in service.backends
+        or (service.settings is not None and bool(adjustables_of(service.settings)))
+    )
 
 
 def settings_groups() -> list[type[BaseModel]]:
     """The groups of settings, `GROUP` of the module `settings` beside a declaration. They are apart from it, because
-    every process knows all settings and imports only what it runs."""
-    return list(_groups_by_service().values())
+    every process knows all settings and imports only what it runs. The last is of all that serve routes."""
+    return [*_groups_by_service().values(), RequestLimitSettings]
 
 
 def setting_owners() -> dict[str, tuple[str, ...]]:
@@ -93,7 +102,7 @@ def setting_owners() -> dict[str, tuple[str, ...]]:
     for name, group in _groups_by_service().items():
         for field in group.model_fields:
             owners[field] = (*owners.get(field, ()), name)
-    return owners
+    return {**owners, **dict.fromkeys(RequestLimitSettings.model_fields, (*SUBSETS["api"], "gateway"))}
 
 
 def _groups_by_service() -> dict[str, type[BaseModel]]:

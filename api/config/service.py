@@ -16,6 +16,7 @@ from api.config.models import (
     StationsTouched,
 )
 from api.config.store import SCHEMA, ChangeCursor, ConfigStore, Document, StoredChange, current, record, stations
+from kit.audit import recording as audit
 from kit.auth.token_store import Principal
 from kit.clock import Clock, from_ms
 from kit.config.adjustable import Adjustable
@@ -130,6 +131,15 @@ class ConfigService:
             raise BadQuery(f"{one.name} does not fit the others: {error}") from None
         if not dry_run and not repeated:
             await record(connection, changed)
+            what = "flag" if one.is_flag else "setting"
+            await audit.record(
+                connection,
+                f"{what}.changed",
+                f"{what}/{one.name}",
+                before=changed.before,
+                after=changed.after,
+                reason=reason,
+            )
             await insert_async(connection, SCHEMA, [config_updated(changed)])
         touched: StationsTouched | None = None
         if dry_run and one.is_flag:

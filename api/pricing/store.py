@@ -2,14 +2,17 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, cast
+from typing import Any, Final, cast
 from uuid import UUID, uuid4
 
 import asyncpg
+import msgspec
 
 from api.pricing.documents.tariff import document_of
 from api.pricing.events import pricing_updated
 from api.pricing.models import DEFAULT, Reason, TariffTarget
+from kit.audit.recording import record
+from kit.clock import format_rfc3339
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction, insert_async
 from kit.web.paging import Cursor, Int64
@@ -33,6 +36,10 @@ SELECT {COLUMNS} FROM pricing.version
 WHERE ($1::text IS NULL OR (target_kind, target) = ($1, $2::text)) AND ($3::bigint IS NULL OR version_key < $3)
 ORDER BY version_key DESC LIMIT $4
 """  # noqa: S608  # our own names
+_NEWEST: Final = """
+SELECT id, tariff, effective_from FROM pricing.version WHERE (target_kind, target) = ($1, $2)
+ORDER BY version_key DESC LIMIT 1
+"""
 _IN_FORCE: Final = f"""
 SELECT {COLUMNS}
 FROM pricing.version
@@ -108,6 +115,7 @@ async def lock_rule(connection: Transaction, target: TariffTarget) -> None:
 async def publish(connection: Transaction, new: NewTariff, now: datetime) -> asyncpg.Record:
     """A version and its event, in the open transaction; the row as stored."""
     document = document_of(new.tariff)
+    before = await connection.fetchrow(_NEWEST, new.target.kind, new.target.name)
     row = await connection.fetchrow(
         _INSERT,
         uuid4(),
@@ -124,7 +132,23 @@ async def publish(connection: Transaction, new: NewTariff, now: datetime) -> asy
     )
     event = pricing_updated(row["id"], new.target, new.effective_from, new.time_zone, document, new.reason, now)
     await insert_async(connection, SCHEMA, [event])
+    if new.reason == "operator":  # a demand rule's moves are its own versions, many a day
+        await record(
+            connection,
+            "tariff.published",
+            f"tariff/{new.target.kind}/{new.target.name}",
+            before=None if before is None else _audited(before["id"], before["tariff"], before["effective_from"]),
+            after=_audited(row["id"], document, new.effective_from),
+        )
     return row
+
+
+def _audited(version: UUID, document: str | bytes, effective_from: datetime) -> dict[str, Any]:
+    return {
+        "version": str(version),
+        "effective_from": format_rfc3339(effective_from),
+        "tariff": msgspec.Raw(document),  # as it is written
+    }
 
 
 class PricingStore:

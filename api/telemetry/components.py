@@ -29,7 +29,12 @@ async def open_telemetry(context: Context) -> AsyncIterator[TelemetryComponents]
     lake = LakeReader.at(context.group(TelemetrySettings).lake_url)
     store, histories = TelemetryStore(context.database), HistoryStore(context.database, lake)
     service = TelemetryService(store, histories, context.live, context.clock)
-    streams = LiveStreams(context.live)
+    config = context.config
+    streams = LiveStreams(
+        context.live,
+        per_token_max=lambda: config.group(TelemetrySettings).streams_per_token_max,
+        refusals=context.app.state.refusals,
+    )
     try:
         yield TelemetryComponents(service, Release(store, context.clock), streams)
     finally:

@@ -133,6 +133,7 @@ _ENTRY: Final = {
     "stored": 970,
     "duplicate": 20,
     "quarantined": 4,
+    "replayed": 1,
     "in_windows": 960,
     "in_flight": 6,
     "closed": False,
@@ -151,11 +152,14 @@ QUARANTINE: Final[dict[str, Any]] = {
             "detail": "power_w is 1e99; a charger's is between -1e7 and 1e7",
             "raw": '{"station_id": "DE-VS-0001", "power_w": 1e99}',
             "raw_encoding": "utf-8",
-            "released_at": None,
+            "replayed_at": None,
+            "replayed_by": None,
+            "replay_correlation_id": None,
         }
     ],
     "next": None,
 }
+QUARANTINED: Final[dict[str, Any]] = QUARANTINE["items"][0]
 RELEASED: Final[dict[str, Any]] = {"station_id": "DE-VS-0001", "released": 5_000, "left": 211}
 
 _ENERGY: Final[dict[str, Any]] = {

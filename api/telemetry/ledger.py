@@ -13,7 +13,7 @@ from schemas.energy import ENERGY_SHARES, EnergyShare, RejectReason
 from schemas.reading import MAIN_METER, MILLI
 
 _OUTCOMES = ("stored", "duplicate", "quarantined")
-_COUNTS = (*_OUTCOMES, "in_windows")
+_COUNTS = (*_OUTCOMES, "replayed", "in_windows")
 
 
 class _Counter(msgspec.Struct):

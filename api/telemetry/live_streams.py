@@ -6,20 +6,23 @@ replaced since. What clients that read as fast as the view changes are sent is p
 """
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import chain
 from typing import Final
+from uuid import UUID
 
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from api.telemetry.service import LIVE_TOPIC, station_of
+from kit.auth.token_store import Principal
 from kit.errors import Overloaded, Unavailable
 from kit.live.view import LiveView
 from kit.observability.logs import get_logger
+from kit.web.limits.refusals import Limit, Refusals
 
 # Each stream costs a connection and what its transport buffers. All that 256 of them are sent is copied for each by the
 # kernel: at 10,000 changes/s of 400 bytes ~1 GB/s, more than a core can do; slow ones then skip more.
@@ -33,6 +36,11 @@ _VERSIONS_SHARED: Final = 4  # how far a client may lag to be sent the pieces th
 _RETRY_AFTER_S: Final = 10
 
 HEARTBEAT: Final = b": heartbeat\n\n"
+STREAMS: Final = Limit(
+    "streams",
+    "live streams of this token at once",
+    "close one, or name all stations in one stream (operators: telemetry.streams_per_token)",
+)
 
 _log = get_logger(__name__)
 
@@ -40,8 +48,9 @@ _log = get_logger(__name__)
 class Subscription:
     """One client: its stations (None: all), and the version of the mirror that it has."""
 
-    def __init__(self, stations: frozenset[str] | None) -> None:
+    def __init__(self, stations: frozenset[str] | None, token_id: UUID | None = None) -> None:
         self.stations = stations
+        self.token_id = token_id
         self.version = 0
         self.changed = asyncio.Event()
 
@@ -101,9 +110,21 @@ def _count(by_station: Mapping[str, Sequence[str]]) -> int:
 class LiveStreams:
     """All streams of this process. The view is watched while there is a client, and mirrored meanwhile."""
 
-    def __init__(self, live: LiveView, *, streams_max: int = STREAMS_MAX, heartbeat_s: float = HEARTBEAT_S) -> None:
+    def __init__(
+        self,
+        live: LiveView,
+        *,
+        streams_max: int = STREAMS_MAX,
+        heartbeat_s: float = HEARTBEAT_S,
+        per_token_max: Callable[[], int] = lambda: 0,
+        refusals: Refusals | None = None,
+    ) -> None:
+        """`per_token_max`: streams that one token may have, as it is now; 0: any number. It needs `refusals`."""
         self._live = live
         self._streams_max = streams_max
+        self._per_token_max = per_token_max
+        self._refusals = refusals
+        self._by_token: Counter[UUID | None] = Counter()
         self._heartbeat_s = heartbeat_s
         self._clients: set[Subscription] = set()
         self._mirror: dict[str, bytes] = {}
@@ -121,14 +142,19 @@ class LiveStreams:
         """Number of open streams."""
         return len(self._clients)
 
-    async def subscribe(self, stations: frozenset[str] | None) -> Subscription:
-        """A new stream; `leave` must follow. Raises Overloaded at the bound, Unavailable without a live view."""
+    async def subscribe(self, stations: frozenset[str] | None, principal: Principal | None = None) -> Subscription:
+        """A new stream of that token; `leave` must follow.
+
+        Raises Problem 429 where the token has too many, Overloaded where there are too many, Unavailable without a live
+        view.
+        """
         if self._closed:
             raise Unavailable("the server is stopping")
         if len(self._clients) >= self._streams_max:
             raise Overloaded(f"all {self._streams_max} live streams are in use; try again later", _RETRY_AFTER_S)
-        client = Subscription(stations)
+        client = Subscription(stations, None if principal is None else self._token_within_bound(principal))
         self._clients.add(client)
+        self._by_token[client.token_id] += 1
         if self._following is None:
             self._following = asyncio.create_task(self._follow(), name="live-streams")
         try:
@@ -144,7 +170,11 @@ class LiveStreams:
 
     def leave(self, client: Subscription) -> None:
         """Record that the stream is over."""
-        self._clients.discard(client)
+        if client in self._clients:
+            self._clients.discard(client)
+            self._by_token[client.token_id] -= 1
+            if not self._by_token[client.token_id]:
+                del self._by_token[client.token_id]
         if not self._clients and self._following is not None:
             self._following.cancel()
             self._following = None
@@ -152,6 +182,12 @@ class LiveStreams:
             self._mirror.clear()
             self._recent.clear()
             self._pieces.clear()
+
+    def _token_within_bound(self, principal: Principal) -> UUID:
+        most = self._per_token_max()
+        if most and self._refusals is not None and self._by_token[principal.token_id] >= most:
+            raise self._refusals.refuse(STREAMS, most, _RETRY_AFTER_S, principal.name)
+        return principal.token_id
 
     def behind(self, client: Subscription) -> int:
         """Connectors whose newest document was not sent to it."""

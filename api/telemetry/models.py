@@ -253,6 +253,7 @@ class LedgerEntry(TelemetryModel):
     stored: int
     duplicate: int
     quarantined: int
+    replayed: int = Field(description="of `quarantined`, those taken again since, which `accepted` counts once more")
     in_windows: int = Field(description="of the stored ones, those counted in 1m windows; under load 2 s behind")
     in_flight: int = Field(description="accepted, and not yet stored, duplicate or quarantined")
     closed: bool = Field(description="true where nothing is in flight and the windows count all that is stored")
@@ -313,7 +314,9 @@ class QuarantinedItem(TelemetryModel):
     detail: str
     raw: str = Field(description="the item as it was received")
     raw_encoding: Literal["utf-8", "base64"] = Field(description="how `raw` is written: text where it is text")
-    released_at: datetime | None = Field(description="when an unclaimed station's reading was taken after all")
+    replayed_at: datetime | None = Field(description="when it was taken again; the item stays here all the same")
+    replayed_by: str | None = Field(description="by whom: the kind of token and its subject or id")
+    replay_correlation_id: str | None = Field(description="of the request that did it")
 
 
 class Released(TelemetryModel):

@@ -1,7 +1,7 @@
 """Release: what a station sent before it was registered, and was set apart for that, is taken after all.
 
 The readings go the way of all: as `telemetry.generated.v1`, from the outbox to a gateway, which accepts them and counts
-them, and a worker, which finds duplicates. The quarantine keeps them and says when they were released.
+them, and a worker, which finds duplicates. The quarantine keeps them and says when they were replayed.
 """
 
 from collections.abc import Iterator, Sequence

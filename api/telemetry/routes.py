@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
 from api.parameters import StationInPath
@@ -24,6 +24,7 @@ from api.telemetry.models import (
     LiveFleet,
     LiveStation,
     LiveTotal,
+    QuarantinedItem,
     QuarantinePage,
     Released,
     StatusIntervalPage,
@@ -31,7 +32,9 @@ from api.telemetry.models import (
     Uptime,
 )
 from api.telemetry.service import STATUS_SPAN_MAX, History, HistoryQuery, StatusQuery
+from api.telemetry.store import QuarantineFilter
 from kit.auth.authenticator import require_operator
+from kit.auth.token_store import Principal
 from kit.clock import format_rfc3339
 from kit.instants import Instant
 from kit.service import provided
@@ -49,6 +52,7 @@ FLEET_DEFAULT: Final = 1_000
 STATIONS_MAX: Final = 500  # named in one query: 36 characters each and the parameter's name are a URL of 24 kB
 QUARANTINE_MAX: Final = 500  # of 16 kB raw each: 8 MB
 QUARANTINE_DEFAULT: Final = 100
+ITEM_ID_MAX: Final = 2**63 - 1
 STATUSES_MAX: Final = 5_000  # ~200 B each: 1 MB
 STATUSES_DEFAULT: Final = 500
 UNCLAIMED_MAX: Final = 500  # each looked up in the windows of its connectors
@@ -59,6 +63,8 @@ QualityName = Literal[
     "estimated", "foreign_id", "export_implausible",
 ]  # fmt: skip
 Provided = Annotated[TelemetryComponents, Depends(provided(TelemetryComponents))]
+ItemId = Annotated[int, Path(ge=1, le=ITEM_ID_MAX, openapi_examples={"item": {"value": examples.QUARANTINED["id"]}})]
+Viewer = Annotated[Principal, Depends(require_operator)]
 Stations = Annotated[
     list[StationId] | None, Query(max_length=STATIONS_MAX, description="repeat for several; none: all")
 ]
@@ -127,9 +133,9 @@ async def live_fleet(
     response_class=StreamingResponse,
     responses={**problems(), 200: _EVENTS_200},
 )
-async def stream_fleet(telemetry: Provided, station_id: Stations = None) -> EventStream:
+async def stream_fleet(telemetry: Provided, viewer: Viewer, station_id: Stations = None) -> EventStream:
     """Of stations that are not known yet, events come once they send readings."""
-    return await _stream(telemetry, frozenset(station_id) if station_id else None)
+    return await _stream(telemetry, viewer, frozenset(station_id) if station_id else None)
 
 
 @router.get("/ledger", summary="Where every accepted item is", responses={**problems(), 200: example(examples.LEDGER)})
@@ -149,13 +155,27 @@ async def quarantine(
     request: Request,
     reason: Annotated[str | None, Query(max_length=64, pattern=PRINTABLE, description="only of this reason")] = None,
     station_id: Annotated[StationId | None, Query(description="only of this station, where it could be read")] = None,
+    start: Annotated[Instant | None, Query(alias="from", description="received since then, inclusive")] = None,
+    end: Annotated[Instant | None, Query(alias="to", description="received before then")] = None,
+    waiting: Annotated[bool, Query(description="only those that were not replayed")] = False,
     limit: Annotated[int, Query(ge=1, le=QUARANTINE_MAX, description="items on a page")] = QUARANTINE_DEFAULT,
     cursor: CursorInQuery = None,
 ) -> Response:
     """Each item with its reason, as it was received: as text, or as base64 where it is not text."""
-    items, key = await telemetry.service.quarantine(reason, station_id, limit, cursor)
+    wanted = QuarantineFilter(reason, station_id, start, end, waiting)
+    items, key = await telemetry.service.quarantine(wanted, limit, cursor)
     page = QuarantinePage(items=items, next=next_url(request.url, key))
     return Response(page.model_dump_json(), headers=link_header(page.next), media_type=JSON)
+
+
+@router.get(
+    "/quarantine/{item_id}",
+    summary="One refused item",
+    responses={**problems({404: "There is no such item"}), 200: example(examples.QUARANTINED)},
+)
+async def quarantined(telemetry: Provided, item_id: ItemId) -> QuarantinedItem:
+    """Why it was refused, what was received, and whether it was replayed since."""
+    return await telemetry.service.quarantined(item_id)
 
 
 @router.get(
@@ -317,14 +337,14 @@ async def live_station(telemetry: Provided, station_id: StationInPath) -> Respon
     response_class=StreamingResponse,
     responses={**problems(_UNKNOWN), 200: _EVENTS_200},
 )
-async def stream_station(telemetry: Provided, station_id: StationInPath) -> EventStream:
+async def stream_station(telemetry: Provided, viewer: Viewer, station_id: StationInPath) -> EventStream:
     """As above, of one station; 404 where it is not known."""
     await telemetry.service.live_station(station_id)
-    return await _stream(telemetry, frozenset({station_id}))
+    return await _stream(telemetry, viewer, frozenset({station_id}))
 
 
-async def _stream(telemetry: TelemetryComponents, stations: frozenset[str] | None) -> EventStream:
-    return EventStream(telemetry.streams, await telemetry.streams.subscribe(stations))
+async def _stream(telemetry: TelemetryComponents, viewer: Principal, stations: frozenset[str] | None) -> EventStream:
+    return EventStream(telemetry.streams, await telemetry.streams.subscribe(stations, viewer))
 
 
 def _raw(documents: Sequence[bytes]) -> list[msgspec.Raw]:

@@ -34,7 +34,14 @@ from api.telemetry.models import (
     UnclaimedStation,
     Uptime,
 )
-from api.telemetry.store import QuarantineCursor, StationCursor, StatusCursor, TelemetryStore, status_cursor
+from api.telemetry.store import (
+    QuarantineCursor,
+    QuarantineFilter,
+    StationCursor,
+    StatusCursor,
+    TelemetryStore,
+    status_cursor,
+)
 from kit.clock import Clock, format_rfc3339
 from kit.instants import floor_to
 from kit.live.view import LiveView
@@ -262,13 +269,22 @@ class TelemetryService:
         return ledger_of(entries, sources, counters)
 
     async def quarantine(
-        self, reason: str | None, station_id: str | None, limit: int, cursor: str | None
+        self, wanted: QuarantineFilter, limit: int, cursor: str | None
     ) -> tuple[list[QuarantinedItem], str | None]:
         """A page of refused items, newest first, and the next page's cursor. Raises BadQuery."""
+        if wanted.start is not None and wanted.end is not None and wanted.start >= wanted.end:
+            raise BadQuery(f"from ({format_rfc3339(wanted.start)}) must be before to ({format_rfc3339(wanted.end)})")
         after = decode_cursor(cursor, QuarantineCursor) if cursor else None
-        rows = await self._store.quarantine(reason, station_id, after, limit + 1)
+        rows = await self._store.quarantine(wanted, after, limit + 1)
         items = [_quarantined(row) for row in rows[:limit]]
         return items, encode_cursor(QuarantineCursor(items[-1].id)) if len(rows) > limit else None
+
+    async def quarantined(self, item_id: int) -> QuarantinedItem:
+        """One refused item. Raises NotFound."""
+        row = await self._store.quarantined(item_id)
+        if row is None:
+            raise NotFound(f"there is no item {item_id} in quarantine; it may have been dropped since")
+        return _quarantined(row)
 
 
 def station_of(live_key: str) -> str:

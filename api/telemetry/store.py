@@ -87,15 +87,22 @@ LEFT JOIN LATERAL (
 ) AS day ON true
 GROUP BY u.station_id, u.ids ORDER BY u.station_id
 """  # noqa: S608  # our own names
-_LEDGER: Final = "SELECT partition, stored, duplicate, quarantined, in_windows FROM telemetry.ledger"
+_LEDGER: Final = "SELECT partition, stored, duplicate, quarantined, replayed, in_windows FROM telemetry.ledger"
 _SOURCES: Final = "SELECT partition, source, items_total FROM telemetry.ledger_source"
 
-_QUARANTINE: Final = """
-SELECT id, partition, received_at, station_id, connector_id, reason, detail, raw, released_at FROM telemetry.quarantine
+_ITEM: Final = (
+    "id, partition, received_at, station_id, connector_id, reason, detail, raw, replayed_at, replayed_by, "
+    "replay_correlation_id"
+)
+_QUARANTINE: Final = f"""
+SELECT {_ITEM} FROM telemetry.quarantine
 WHERE id < $1 AND ($2::text IS NULL OR reason = $2) AND ($3::text IS NULL OR station_id = $3)
-ORDER BY id DESC LIMIT $4
-"""
-_WAITING: Final = "station_id = $1 AND reason = 'unclaimed' AND released_at IS NULL"
+  AND ($4::timestamptz IS NULL OR received_at >= $4) AND ($5::timestamptz IS NULL OR received_at < $5)
+  AND ($6 IS NOT TRUE OR replayed_at IS NULL)
+ORDER BY id DESC LIMIT $7
+"""  # noqa: S608  # our own names
+_QUARANTINED: Final = f"SELECT {_ITEM} FROM telemetry.quarantine WHERE id = $1"  # noqa: S608  # our own names
+_WAITING: Final = "station_id = $1 AND reason = 'unclaimed' AND replayed_at IS NULL"
 _UNCLAIMED_ITEMS: Final = f"SELECT id, raw FROM telemetry.quarantine WHERE {_WAITING} ORDER BY id LIMIT $2"  # noqa: S608  # our own text
 _UNCLAIMED_LEFT: Final = f"SELECT count(*) FROM telemetry.quarantine WHERE {_WAITING}"  # noqa: S608  # our own text
 _WAS_SET_APART: Final = (
@@ -111,6 +118,17 @@ class Unclaimed:
 
     id: int
     raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineFilter:
+    """Which items of the quarantine; None excludes nothing."""
+
+    reason: str | None = None
+    station_id: str | None = None
+    start: datetime | None = None  # received at or after
+    end: datetime | None = None  # received before
+    waiting: bool = False  # only those that were not replayed
 
 
 class QuarantineCursor(Cursor, frozen=True, tag="q"):
@@ -199,8 +217,13 @@ class TelemetryStore:
             return rows, await connection.fetch(_SOURCES)
 
     async def quarantine(
-        self, reason: str | None, station_id: str | None, after: QuarantineCursor | None, rows_max: int
+        self, wanted: QuarantineFilter, after: QuarantineCursor | None, rows_max: int
     ) -> list[asyncpg.Record]:
         """Up to rows_max quarantined items, newest first."""
         before = _INT64_MAX if after is None else after.id
-        return await self._database.fetch(_QUARANTINE, before, reason, station_id, rows_max)
+        bounds = (wanted.start, wanted.end, wanted.waiting)
+        return await self._database.fetch(_QUARANTINE, before, wanted.reason, wanted.station_id, *bounds, rows_max)
+
+    async def quarantined(self, item_id: int) -> asyncpg.Record | None:
+        """One of them."""
+        return await self._database.fetchrow(_QUARANTINED, item_id)

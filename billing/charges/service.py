@@ -27,6 +27,7 @@ from billing.invoicing.metrics import InvoicingMetrics
 from billing.invoicing.poster import InvoicePoster, Released
 from billing.invoicing.rules import InvoicingRules
 from billing.invoicing.store import draft_of, lock
+from kit.audit.recording import record
 from kit.clock import Clock
 from kit.messaging.consumer import current_event_context
 from kit.messaging.outbox import Transaction
@@ -39,6 +40,7 @@ _SAME: Final = (
 )
 _MICROS: Final = ("total_excl", "total_incl", "stream_excl", "stream_incl")
 _MWH_DIGITS: Final = 3
+_DECIDED: Final[Mapping[DecisionKind, str]] = {"approve": "approved", "correct": "corrected", "void": "voided"}
 
 
 class ChargeService:
@@ -99,7 +101,16 @@ class ChargeService:
         draft, decision_id = self._released(row, kind, review), uuid4()
         released = Released(decision_id, f"corrected: {review.why}" if kind == "correct" else "", review.why)
         result_id = await self._poster.release(connection, draft, released, current_event_context())
-        await store.add_decision(connection, _decision(row, kind, review, who, decision_id, result_id, self._clock))
+        decision = _decision(row, kind, review, who, decision_id, result_id, self._clock)
+        await store.add_decision(connection, decision)
+        await record(
+            connection,
+            f"charge.{_DECIDED[kind]}",
+            f"charge/{row['id']}",
+            before={"status": row["status"], "reasons": list(row["reasons"]), "energy_uj": row["energy_uj"]},
+            after={"charge": str(result_id), "status": draft.status, "energy_mwh": decision.energy_mwh},
+            reason=review.why,
+        )
         self._metrics.decisions.labels(kind).inc()
         found = await store.detail(connection, result_id)
         if found is None:

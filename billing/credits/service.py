@@ -11,6 +11,7 @@ from uuid import UUID
 from billing.credits.models import CreditRequest, RefundRequest
 from billing.currency import minor_of
 from billing.documents import Document
+from billing.invoices.auditing import record_credit
 from billing.invoicing.credit import CreditedInvoice, Part
 from billing.invoicing.poster import InvoicePoster
 from billing.payments.service import PaymentService
@@ -65,13 +66,17 @@ class CreditService:
     async def credit(self, connection: Transaction, invoice_id: UUID, wanted: CreditRequest) -> Document:
         """The credit note. `connection`: of an open transaction. Raises NotFound, Conflict, BadQuery."""
         part = _Amount(wanted.amount) if wanted.lines is None else _Lines(wanted)
-        return await self._poster.credit(connection, invoice_id, part, wanted.reason, current_event_context())
+        note = await self._poster.credit(connection, invoice_id, part, wanted.reason, current_event_context())
+        await record_credit(connection, "invoice.credited", invoice_id, note, wanted.reason)
+        return note
 
     async def credit_for_refund(self, connection: Transaction, payment_id: UUID, wanted: RefundRequest) -> Document:
         """The credit note of a refund, of the payment's invoice. Raises NotFound, Conflict, BadQuery."""
         payment = await self._payments.refundable(connection, payment_id)
         part = _Amount(wanted.amount)
-        return await self._poster.credit(connection, payment.invoice_id, part, wanted.reason, current_event_context())
+        note = await self._poster.credit(connection, payment.invoice_id, part, wanted.reason, current_event_context())
+        await record_credit(connection, "payment.refunded", payment.invoice_id, note, wanted.reason)
+        return note
 
     async def refund(self, connection: Transaction, payment_id: UUID, note_id: UUID) -> tuple[PaymentRecord, Document]:
         """The refund of that credit note through the provider of the payment, begun now or before.

@@ -373,7 +373,7 @@ class Snapshot:
 @asynccontextmanager
 async def snapshot(database: Database, wanted: ExportFilter) -> AsyncIterator[Snapshot]:
     """The documents as of this moment, within the block. Raises Unavailable."""
-    async with database.snapshot() as connection:
+    async with database.snapshot(download=True) as connection:
         yield Snapshot(connection, wanted)
 
 

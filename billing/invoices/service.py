@@ -8,6 +8,7 @@ from uuid import UUID
 from billing import documents
 from billing.customers.document_terms import terms_from
 from billing.documents import DocumentLine, SubjectKind
+from billing.invoices.auditing import record_credit
 from billing.invoices.explanation import explanation_of, select_cdr_for_explanation
 from billing.invoices.models import Cancellation, ComputedFrom, Explanation, Invoice, InvoiceDetail
 from billing.invoices.rendering import detail_of, invoice_of, payment_of
@@ -117,8 +118,9 @@ class InvoiceService:
 
     async def cancel(self, connection: Transaction, wanted: Cancellation) -> Invoice:
         """The credit note. `connection`: of an open transaction. Raises NotFound, Conflict."""
-        context = current_event_context()
-        return invoice_of(await self._poster.cancel(connection, wanted.invoice_id, wanted.reason, context))
+        note = await self._poster.cancel(connection, wanted.invoice_id, wanted.reason, current_event_context())
+        await record_credit(connection, "invoice.cancelled", wanted.invoice_id, note, wanted.reason)
+        return invoice_of(note)
 
 
 class DocumentReader:

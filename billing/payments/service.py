@@ -24,6 +24,7 @@ from billing.payments.models import ChargeRequest
 from billing.payments.provider import AcceptedPayment, PaymentOrder, PaymentProvider, PaymentStatus, PaymentUpdate
 from billing.payments.store import PaymentRecord
 from billing.setoffs.service import position_of, refresh
+from kit.audit.recording import record
 from kit.clock import Clock
 from kit.database.postgres import Database
 from kit.messaging.consumer import current_event_context
@@ -117,6 +118,15 @@ class PaymentService:
             if payment is None or payment.provider != provider_name:
                 raise NotFound(f"no payment {update.payment_id} by {provider_name}")
             await self._apply(connection, payment, update)
+            if by_finance:
+                await record(
+                    connection,
+                    "payment.reported",
+                    f"payment/{payment.id}",
+                    before={"status": payment.status, "invoice": str(payment.invoice_id)},
+                    after={"status": update.status},
+                    reason=update.error or None,
+                )
         return "applied"
 
     async def refundable(self, connection: Transaction, payment_id: UUID) -> PaymentRecord:

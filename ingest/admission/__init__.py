@@ -9,10 +9,10 @@ fields from what is no event of a bay with bay_apart.
 """
 
 from ingest.admission.admitted import STATION_FORBIDDEN, AdmissionRules, Admitted, DecodedReadings, RefusedItem
-from ingest.admission.arrow import admit_arrow
+from ingest.admission.arrow import admit_arrow, admit_batch
 from ingest.admission.columns import to_batch, to_columns, to_numbers
 from ingest.admission.items import Remarks
-from ingest.admission.json_bodies import admit_json, admit_ndjson
+from ingest.admission.json_bodies import admit_items, admit_json, admit_ndjson
 from ingest.admission.splitting import damaged_member
 from ingest.admission.wire import WireReading
 
@@ -25,6 +25,8 @@ __all__ = [
     "Remarks",
     "WireReading",
     "admit_arrow",
+    "admit_batch",
+    "admit_items",
     "admit_json",
     "admit_ndjson",
     "damaged_member",

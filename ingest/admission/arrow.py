@@ -54,7 +54,14 @@ class _Checked(NamedTuple):
 def admit_arrow(body: bytes, rules: AdmissionRules) -> Admitted:
     """Raises MalformedBody (no Arrow stream, or columns that no reading has) and TooLarge (too many rows)."""
     batch = read_batch(body, rules) if body else None
-    if batch is None or batch.num_rows == 0:
+    if batch is None:
+        return Admitted(pa.RecordBatch.from_pylist([], PLAIN_READING_SCHEMA))
+    return admit_batch(batch, rules)
+
+
+def admit_batch(batch: pa.RecordBatch, rules: AdmissionRules) -> Admitted:
+    """Its rows, which are validated as Arrow. Raises MalformedBody (columns that no reading has)."""
+    if batch.num_rows == 0:
         return Admitted(pa.RecordBatch.from_pylist([], PLAIN_READING_SCHEMA))
     in_frame_form = "ts_ms" in batch.schema.names
     _check_names(batch.schema, in_frame_form, rules.strict)

@@ -70,9 +70,9 @@ def admit_json(body: bytes, rules: AdmissionRules) -> Admitted:
     try:
         readings = _many.decode(body)
     except _UNDECODABLE:
-        return _admit_detailed(body, rules) or _admit_each(_items_of(body, rules), rules)
+        return _admit_detailed(body, rules) or admit_items(_items_of(body, rules), rules)
     rules.check_count(len(readings))
-    return _admit_plain(readings, rules) or _admit_each(_items_of(body, rules), rules)
+    return _admit_plain(readings, rules) or admit_items(_items_of(body, rules), rules)
 
 
 def admit_ndjson(body: bytes, rules: AdmissionRules) -> Admitted:
@@ -83,8 +83,33 @@ def admit_ndjson(body: bytes, rules: AdmissionRules) -> Admitted:
     try:
         readings = [decode(line) for line in lines]
     except _UNDECODABLE:
-        return _admit_each(lines, rules)
-    return _admit_plain(readings, rules) or _admit_each(lines, rules)
+        return admit_items(lines, rules)
+    return _admit_plain(readings, rules) or admit_items(lines, rules)
+
+
+def admit_items(items: list[bytes], rules: AdmissionRules) -> Admitted:
+    """The slow path: each item decoded alone, whatever the others are."""
+    read = [_read(at, item, rules.strict) for at, item in enumerate(items)]
+    moments = epoch_ms_all([found.reading.ts for found in read if isinstance(found, Interpreted)]).tolist()
+    readings: list[WireReading] = []
+    kept_ms: list[int] = []
+    refused: list[RefusedItem] = []
+    remarks = Remarks()
+    later = iter(moments)
+    for at, found in enumerate(read):
+        if isinstance(found, RefusedItem):
+            refused.append(found)
+            continue
+        reading, ts_ms = found.reading, next(later)
+        fault = reading_fault(reading, ts_ms, rules)
+        if fault is None:
+            readings.append(reading)
+            kept_ms.append(ts_ms)
+            remarks.record(at, found)
+        else:
+            refused.append(refuse(at, fault, items[at], station_id_of(reading.station_id)))
+    detailed = any(isinstance(reading, DetailedReading) for reading in readings)
+    return Admitted(DecodedReadings(readings, np.array(kept_ms, np.int64), detailed), refused, remarks=remarks)
 
 
 def _without_bom(body: bytes) -> bytes:
@@ -108,8 +133,8 @@ def _admit_object(body: bytes, rules: AdmissionRules) -> Admitted:
         reading = _one.decode(body)
     except _UNDECODABLE:
         _raise_unless_json(body)
-        return _admit_each([body], rules)
-    return _admit_one(reading, rules) or _admit_each([body], rules)
+        return admit_items([body], rules)
+    return _admit_one(reading, rules) or admit_items([body], rules)
 
 
 def _raise_unless_json(body: bytes) -> None:
@@ -167,31 +192,6 @@ def _admit_one(reading: WireReading, rules: AdmissionRules) -> Admitted | None:
         and (rules.stations is None or reading.station_id.upper() in rules.stations)
     )
     return Admitted(DecodedReadings([reading], np.array((ts_ms,), np.int64))) if clean else None
-
-
-def _admit_each(items: list[bytes], rules: AdmissionRules) -> Admitted:
-    """The slow path: each item decoded alone."""
-    read = [_read(at, item, rules.strict) for at, item in enumerate(items)]
-    moments = epoch_ms_all([found.reading.ts for found in read if isinstance(found, Interpreted)]).tolist()
-    readings: list[WireReading] = []
-    kept_ms: list[int] = []
-    refused: list[RefusedItem] = []
-    remarks = Remarks()
-    later = iter(moments)
-    for at, found in enumerate(read):
-        if isinstance(found, RefusedItem):
-            refused.append(found)
-            continue
-        reading, ts_ms = found.reading, next(later)
-        fault = reading_fault(reading, ts_ms, rules)
-        if fault is None:
-            readings.append(reading)
-            kept_ms.append(ts_ms)
-            remarks.record(at, found)
-        else:
-            refused.append(refuse(at, fault, items[at], station_id_of(reading.station_id)))
-    detailed = any(isinstance(reading, DetailedReading) for reading in readings)
-    return Admitted(DecodedReadings(readings, np.array(kept_ms, np.int64), detailed), refused, remarks=remarks)
 
 
 def _read(at: int, item: bytes, strict: bool) -> Interpreted | RefusedItem:

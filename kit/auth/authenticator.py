@@ -27,7 +27,9 @@ from kit.errors import Unavailable
 from kit.futures import done_within, mark_seen
 from kit.observability.logs import get_logger
 from kit.validation import COPY_IT_WHOLE
+from kit.web.limits.requests import QUOTA, address_of, limits_of
 from kit.web.problem import Problem
+from kit.web.request_scope import PRINCIPAL, PRINCIPALS
 from kit.web.route_rules import ACCEPTED
 
 REVOCATION_S: Final = 5.0
@@ -39,7 +41,6 @@ CACHE_MAX: Final = 20_000  # tokens; ~700 B each with a few stations: 14 MB. Bey
 # Well-formed but unknown tokens, so that a misconfigured fleet does not cause a query a request. 32 B each.
 REJECTED_MAX: Final = 10_000
 
-_PRINCIPALS: Final = "voltstream.principals"  # in the scope of a request whose token is verified
 _REALM: Final = 'Bearer realm="voltstream"'
 _log = get_logger(__name__)
 
@@ -79,13 +80,14 @@ class Authenticator:
 
     async def require(self, request: HTTPConnection, *kinds: Kind) -> Principal:
         """The principal of the first of `kinds` that the request's token has. Raises as `authenticate`, or 403."""
-        principals: tuple[Principal, ...] | None = request.scope.get(_PRINCIPALS)
+        principals: tuple[Principal, ...] | None = request.scope.get(PRINCIPALS)
         if principals is None:
-            principals = request.scope[_PRINCIPALS] = await self._principals(request)
+            principals = request.scope[PRINCIPALS] = await self._within_limits(request)
         for kind in kinds:
             for principal in principals:
                 if principal.kind == kind:
                     request.scope[ACCEPTED] = kinds
+                    request.scope.setdefault(PRINCIPAL, principal)
                     return principal
         yours = " and ".join(principal.kind for principal in principals) or "none that is known here"
         raise Problem(403, f"this needs a token of kind {' or '.join(kinds)}; yours is of kind {yours}")
@@ -121,27 +123,54 @@ class Authenticator:
             self._send_query()
         return left_s > 0
 
+    async def _within_limits(self, request: HTTPConnection) -> tuple[Principal, ...]:
+        """The token's principals, its request counted. Raises as `authenticate`, and Problem 429."""
+        limits = limits_of(request.scope)
+        if limits is None:
+            return await self._principals(request)
+        address = address_of(request.scope)
+        try:
+            principals = await self._principals(request)
+        except Problem as refused:
+            if refused.status == 401:
+                limits.fail(address)
+            raise
+        if principals:
+            try:
+                request.scope[QUOTA] = limits.spend(principals[0])
+            except Problem:
+                request.scope[PRINCIPAL] = principals[0]  # whom the audit names
+                raise
+        else:
+            limits.fail(address)
+        return principals
+
     async def _principals(self, request: HTTPConnection) -> tuple[Principal, ...]:
         """One principal for a stored token, one for each role of a signed one."""
         token = _bearer_token(request)
         if self._signed is not None and "." in token:  # no stored token has one
+            if self._signed.known(token) is None:
+                _check_look_up(request)
             try:
                 return self._signed.verify(token)
             except InvalidToken as error:
+                _looked_up_in_vain(request)
                 raise _unauthorized(str(error), invalid=True) from None
         if not self._is_fresh():
             await self._refresh()
         token_hash = hash_of(token)
         principal = self._cached.get(token_hash)
-        return (principal if principal is not None else await self._look_up(token, token_hash),)
+        return (principal if principal is not None else await self._look_up(request, token, token_hash),)
 
-    async def _look_up(self, token: str, token_hash: bytes) -> Principal:
+    async def _look_up(self, request: HTTPConnection, token: str, token_hash: bytes) -> Principal:
         if not well_formed(token):
             raise _unauthorized(COPY_IT_WHOLE, invalid=True)
         if token_hash in self._rejected:
             raise _unauthorized("the token is unknown or revoked; ask an operator for a new one", invalid=True)
+        _check_look_up(request)
         principal = await self._store.find(token_hash)
         if principal is None:
+            _looked_up_in_vain(request)
             if len(self._rejected) >= REJECTED_MAX:
                 self._rejected.clear()
             self._rejected.add(token_hash)
@@ -225,6 +254,18 @@ def require_kinds(*kinds: Kind) -> RequireKinds:
 
 require_device: Final = require_kinds("device")
 require_operator: Final = require_kinds("operator")
+
+
+def _check_look_up(request: HTTPConnection) -> None:
+    limits = limits_of(request.scope)
+    if limits is not None:
+        limits.check_look_up(address_of(request.scope))
+
+
+def _looked_up_in_vain(request: HTTPConnection) -> None:
+    limits = limits_of(request.scope)
+    if limits is not None:
+        limits.looked_up_in_vain(address_of(request.scope))
 
 
 def _bearer_token(request: HTTPConnection) -> str:

@@ -13,6 +13,8 @@ from datetime import datetime
 from typing import Final, Literal, get_args
 from uuid import UUID, uuid4
 
+from kit.audit.entry import Actor
+from kit.audit.recording import record
 from kit.database.postgres import Database
 
 Kind = Literal["device", "operator", "finance", "driver"]
@@ -26,6 +28,8 @@ _INSERT: Final = f"""INSERT INTO access.token (id, kind, hash, label, stations, 
 VALUES ($1, $2, $3, $4, $5, $6) RETURNING {_COLUMNS}"""  # noqa: S608  # the names above
 _REVOKED: Final = """SELECT asked.id FROM unnest($1::uuid[]) AS asked (id)
 WHERE NOT EXISTS (SELECT FROM access.token AS token WHERE token.id = asked.id AND token.revoked_at IS NULL)"""
+_REVOKE: Final = """UPDATE access.token SET revoked_at = clock_timestamp()
+WHERE id = $1 AND revoked_at IS NULL RETURNING kind, label, stations, subject"""
 _LIST: Final = f"SELECT {_COLUMNS} FROM access.token ORDER BY created_at, id"  # noqa: S608  # our own names
 
 
@@ -91,8 +95,10 @@ def hash_of(token: str) -> bytes:
 class TokenStore:
     """The tokens in the database. Every method raises Unavailable when it does not answer."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, actor: Actor | None = None) -> None:
+        """`actor`: who issues and revokes, for the audit; None: who sent the request that is handled, or the system."""
         self._database = database
+        self._actor = actor
 
     async def issue(
         self, kind: Kind, label: str = "", stations: Iterable[str] | None = None, subject: str | None = None
@@ -105,25 +111,23 @@ class TokenStore:
             raise ValueError(f"subject {subject!r} of a token of kind {kind}")
         token = _PREFIXES[kind] + secrets.token_urlsafe(32)
         bound = None if stations is None else sorted({station.upper() for station in stations})
-        row = await self._database.fetchrow(
-            _INSERT,
-            uuid4(),
-            kind,
-            hash_of(token),
-            label,
-            bound,
-            subject,
-        )
-        if row is None:
-            raise AssertionError("INSERT … RETURNING gave no row")
-        return token, _stored(*row)
+        async with self._database.transaction() as connection:
+            row = await connection.fetchrow(_INSERT, uuid4(), kind, hash_of(token), label, bound, subject)
+            if row is None:
+                raise AssertionError("INSERT … RETURNING gave no row")
+            stored = _stored(*row)
+            after = {"kind": kind, "label": label, "stations": bound, "subject": subject}
+            await record(connection, "token.issued", _entity(stored.token_id), after=after, actor=self._actor)
+        return token, stored
 
     async def revoke(self, token_id: UUID) -> bool:
         """Revoke a token for good. False where there is none of this id, or it is revoked already."""
-        row = await self._database.fetchrow(
-            "UPDATE access.token SET revoked_at = clock_timestamp() WHERE id = $1 AND revoked_at IS NULL RETURNING id",
-            token_id,
-        )
+        async with self._database.transaction() as connection:
+            row = await connection.fetchrow(_REVOKE, token_id)
+            if row is not None:
+                kind, label, stations, subject = row
+                before = {"kind": kind, "label": label, "stations": stations, "subject": subject}
+                await record(connection, "token.revoked", _entity(token_id), before=before, actor=self._actor)
         return row is not None
 
     async def list(self) -> list[StoredToken]:
@@ -144,6 +148,10 @@ class TokenStore:
     def revoked(self, token_ids: Iterable[UUID]) -> set[UUID]:
         """Those of `token_ids` that are no longer valid. Blocks: it is for one thread besides the event loop's."""
         return {token_id for (token_id,) in self._database.fetch_blocking(_REVOKED, list(token_ids))}
+
+
+def _entity(token_id: UUID) -> str:
+    return f"token/{token_id}"
 
 
 def _stored(

@@ -9,6 +9,8 @@ folder: those above it become readable and searchable for everyone.
 import contextlib
 import fcntl
 import os
+import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -28,6 +30,7 @@ from kit.database.postmaster import (
     postmaster_of,
     ready_socket_dir,
     shut_down,
+    signal_server,
 )
 from kit.errors import ConfigError, DatabaseLost, Unavailable
 
@@ -44,6 +47,7 @@ _POLL_S: Final = 0.2
 # takes ~0.2 s, so a server that cannot be started is given up after ~3 s.
 _START_ATTEMPTS_MAX: Final = 3
 _START_PAUSE_S: Final = 1.0
+_ROOM_TO_START_BYTES: Final = 48 << 20  # three segments of its log
 _START_ERRORS: Final = (OSError, AssertionError, RuntimeError, psycopg.Error, subprocess.SubprocessError)
 
 # Durability is untouched (fsync, synchronous_commit and full_page_writes stay on). Sized for the smallest machine that
@@ -118,6 +122,33 @@ class EmbeddedPostgres:
             return process is not None and process.is_running() and process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False
+
+    @property
+    def disk_full(self) -> bool:
+        """Whether there is too little room for the server to start: it recovers into a new segment of its log."""
+        try:
+            return shutil.disk_usage(self._folder).free < _ROOM_TO_START_BYTES
+        except OSError:
+            return False
+
+    def answers(self, within_s: float) -> bool:
+        """Whether the server accepts a connection, or refuses one, in that time. Blocks."""
+        try:
+            wait_s = max(2, round(within_s))  # libpq takes no shorter one
+            psycopg.connect(self.url, connect_timeout=wait_s, application_name="voltstream watch").close()
+        except psycopg.errors.ConnectionTimeout:
+            return False
+        except psycopg.Error:
+            pass  # it is full, starting or stopping, and says so; or it is gone, which `running` says
+        return True
+
+    def resume(self) -> None:
+        """Let the server's processes continue where they were stopped."""
+        signal_server(self._folder, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End the server's processes at once. What was committed is in its log."""
+        signal_server(self._folder, signal.SIGKILL)
 
     def restart(self) -> None:
         """Start the server again after it died, on the same data and socket: `url` stays valid. Blocks.

@@ -13,12 +13,14 @@ from typing import Any, Final
 import asyncpg
 import psycopg
 
+from kit.database.questions import Questions
 from kit.errors import ConfigError, Contended, Unavailable
 from kit.masking import mask_secrets
 
 _CONNECT_S: Final = 5  # a server that accepts no connection within this time counts as down
 _QUERY_S: Final = 30.0  # a longer query of a service would only block its connection
 _CANCEL_S: Final = 5.0  # from the end of that time to the server's answer that it has cancelled the query
+QUERY_S_MAX: Final = 20.0  # the default for questions
 _POOL_MAX: Final = 8  # connections of one service: 8 services stay within PostgreSQL's default of 100
 # Of libpq: a peer whose host answers no TCP probe, or acknowledges no byte, is gone after 10 + 3 * 5 s.
 _CUT_OFF: Final[dict[str, Any]] = {
@@ -77,25 +79,36 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]  # it has no types
 class Database:
     """A pool of asyncpg connections. Every method raises Unavailable when the server does not answer."""
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", blocking: "_BlockingConnection") -> None:
+    def __init__(
+        self, pool: "asyncpg.Pool[asyncpg.Record]", blocking: "_BlockingConnection", questions: Questions
+    ) -> None:
         self._pool = pool
         self._blocking = blocking
+        self._questions = questions
 
     async def fetch(self, query: str, *args: object) -> list[asyncpg.Record]:
         """All rows."""
-        with outages():
-            rows: list[asyncpg.Record] = await self._pool.fetch(query, *args)
-            return rows
+        rows: list[asyncpg.Record] = await self._ask("fetch", query, args)
+        return rows
 
     async def fetchrow(self, query: str, *args: object) -> asyncpg.Record | None:
         """The first row, if any."""
-        with outages():
-            return await self._pool.fetchrow(query, *args)
+        row: asyncpg.Record | None = await self._ask("fetchrow", query, args)
+        return row
 
     async def fetchval(self, query: str, *args: object) -> Any:
         """The first column of the first row, or None."""
+        return await self._ask("fetchval", query, args)
+
+    async def _ask(self, method: str, query: str, args: tuple[object, ...]) -> Any:
         with outages():
-            return await self._pool.fetchval(query, *args)
+            async with self._questions.turn() as timeout_s, self._pool.acquire() as connection:
+                try:
+                    return await getattr(connection, method)(query, *args, timeout=timeout_s)
+                except TimeoutError:
+                    if timeout_s is None:
+                        raise
+                    raise self._questions.too_slow() from None
 
     def fetch_blocking(self, query: str, *args: object) -> list[tuple[Any, ...]]:
         """All rows, on a connection besides the pool. Blocks, for 40 s at most: it is for one thread, which needs no
@@ -117,17 +130,27 @@ class Database:
                 yield connection
 
     @contextlib.asynccontextmanager
-    async def snapshot(self) -> AsyncIterator["asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"]:
+    async def snapshot(
+        self, *, download: bool = False
+    ) -> AsyncIterator["asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"]:
         """A connection that sees the database as of the block's begin, without later changes. Read only.
 
+        `download`: it lasts as long as its reader takes, and has no bound of questions.
         To abandon a running statement (a COPY whose reader is gone) call its `terminate`.
         """
         with outages():
-            async with self._pool.acquire(timeout=_CONNECT_S) as connection:
+            turn = contextlib.nullcontext() if download else self._questions.turn()
+            async with turn as timeout_s, self._pool.acquire(timeout=_CONNECT_S) as connection:
                 transaction = connection.transaction(isolation="repeatable_read", readonly=True)
                 await transaction.start()
                 try:
+                    if timeout_s is not None:
+                        await connection.execute(f"SET LOCAL statement_timeout = {self._questions.answer_ms_max}")
                     yield connection
+                except asyncpg.QueryCanceledError:
+                    if timeout_s is None:
+                        raise
+                    raise self._questions.too_slow() from None
                 finally:
                     with contextlib.suppress(asyncpg.InterfaceError, asyncpg.PostgresConnectionError):  # terminated
                         await transaction.rollback()
@@ -193,8 +216,18 @@ class _BlockingConnection:
         raise Unavailable("the database is closed")
 
 
-async def open_database(url: str, *, name: str, role: str | None = None, connections_max: int = _POOL_MAX) -> Database:
-    """A pool for the service `name` (as PostgreSQL shows it), as `role` if given. Raises Unavailable, ConfigError."""
+async def open_database(
+    url: str,
+    *,
+    name: str,
+    role: str | None = None,
+    connections_max: int = _POOL_MAX,
+    query_s_max: float = QUERY_S_MAX,
+) -> Database:
+    """A pool for the service `name` (as PostgreSQL shows it), as `role` if given. Raises Unavailable, ConfigError.
+
+    `query_s_max`: of one query of a request to read (kit/database/questions.py).
+    """
     # Just-in-time compilation takes up to 0.5 s a statement, more than the short ones of a service could save by it.
     settings = {"application_name": name, "timezone": "UTC", "jit": "off"} | ({"role": role} if role else {})
     with _wrong_login(url), outages():
@@ -209,7 +242,7 @@ async def open_database(url: str, *, name: str, role: str | None = None, connect
         )
         connect = partial(connect_sync, url, name=name, role=role, autocommit=True, query_s=_QUERY_S)
         blocking = _BlockingConnection(connect, _QUERY_S + _CANCEL_S)
-        database = Database(pool, blocking)
+        database = Database(pool, blocking, Questions(connections_max, query_s_max))
         try:
             await pool.fetchval("SELECT 1")
         except BaseException:

@@ -60,6 +60,19 @@ def shut_down(folder: Path) -> None:
             postmaster.wait(_SHUTDOWN_S_MAX)
 
 
+def signal_server(folder: Path, number: signal.Signals) -> None:
+    """Send a signal to all processes of this data folder's server, its main process first."""
+    processes = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.name() == "postgres" and _works_in(process, folder):
+                processes.append(process)
+    postmaster = postmaster_of(folder)
+    for process in sorted(processes, key=lambda one: one != postmaster):
+        with contextlib.suppress(psutil.Error, OSError):
+            process.send_signal(number)
+
+
 def last_error_logged(folder: Path) -> str | None:
     """The last line in the server's log that says why it ended."""
     try:

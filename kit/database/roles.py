@@ -34,6 +34,7 @@ class Grant:
     schema: str = ""
     write: bool = True
     contracts: tuple[str, ...] = ()
+    by_functions: bool = False  # its rows are written by the schema's functions alone, with their owner's rights
 
 
 def _make_roles(url: str, roles: Sequence[str]) -> None:
@@ -81,8 +82,8 @@ def _make_role(connection: Connection, role: str) -> None:
 
 def _grant_schema(connection: Connection, grant: Grant) -> None:
     names = {"schema": sql.Identifier(grant.schema), "role": sql.Identifier(grant.role)}
-    tables = sql.SQL("SELECT, INSERT, UPDATE, DELETE" if grant.write else "SELECT")
-    sequences = sql.SQL("USAGE, SELECT" if grant.write else "SELECT")
+    tables = sql.SQL("SELECT, INSERT, UPDATE, DELETE" if grant.write and not grant.by_functions else "SELECT")
+    sequences = sql.SQL("USAGE, SELECT" if grant.write and not grant.by_functions else "SELECT")
     for statement in (
         "GRANT USAGE ON SCHEMA {schema} TO {role}",
         "GRANT {tables} ON ALL TABLES IN SCHEMA {schema} TO {role}",

@@ -15,16 +15,29 @@ from prometheus_client import CollectorRegistry
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
+from kit.audit.actors import current_request
+from kit.audit.requests import RequestAudit, may_concern
 from kit.clock import Clock, SystemClock
+from kit.database.questions import asked_by
 from kit.observability.logs import correlation_id, get_logger
 from kit.observability.tracing import context_from, start_span
 from kit.spelling import did_you_mean
 from kit.web import docs_pages
 from kit.web.health import HttpMetrics, ReadyCheck, health_router
+from kit.web.limits.refusals import Refusals
+from kit.web.limits.requests import QUOTA, RequestLimits
 from kit.web.problem import ERRORS_SHOWN_MAX, INTERNAL, Problem, install_problems, invalid, problem_response
 from kit.web.request_body import RequestBody
-from kit.web.request_ids import CORRELATION_HEADER, CORRELATION_KEY, NO_STORE, correlation_id_of, end_span
-from kit.web.route_rules import RouteRules, check_rules, rules_of, selected_route
+from kit.web.request_ids import (
+    CORRELATION_HEADER,
+    CORRELATION_KEY,
+    NO_STORE,
+    asker_of,
+    correlation_id_of,
+    end_span,
+)
+from kit.web.request_scope import selected_route
+from kit.web.route_rules import RouteRules, check_rules, rules_of
 from kit.web.serving.connections import ConnectionMetrics
 from kit.web.serving.direct import DirectRoutes
 from kit.web.serving.server import RunningServer, serve
@@ -34,6 +47,7 @@ __all__ = ["CORRELATION_HEADER", "Problem", "ReadyCheck", "RunningServer", "make
 _CLOSE: Final = (b"connection", b"close")
 _API: Final = "/api/"  # other paths are for monitoring, which adds parameters of its own
 _NAME_SHOWN_MAX: Final = 64
+_READING: Final = frozenset({"GET", "HEAD"})
 # Routes are matched on the decoded path, in which such a slash would begin the next part, of another route perhaps.
 _SLASH_IN_ID: Final = "an id in a path cannot have a slash: leave %2F out of the path"
 _UNMATCHED: Final = "unmatched"  # the route label where no route matched: paths as labels would be without number
@@ -71,6 +85,8 @@ def make_app(
     install_problems(app)
     metrics, clock = HttpMetrics(registry), clock or SystemClock()
     app.add_middleware(_RequestMiddleware, metrics=metrics, clock=clock)
+    app.state.refusals = Refusals(registry, clock.monotonic_s)
+    app.state.request_limits = RequestLimits(clock.monotonic_s, app.state.refusals)
     app.state.direct_routes = DirectRoutes(app, metrics, clock)
     app.state.connection_metrics = ConnectionMetrics(registry)
     return app
@@ -143,6 +159,7 @@ class _RequestMiddleware:
                 headers = [*message.get("headers", ()), id_header]
                 if scope["path"].startswith(_API) and all(name != b"cache-control" for name, _ in headers):
                     headers.append(NO_STORE)  # it is for whoever has the token
+                headers += scope.get(QUOTA, ())
                 if body.abandoned:
                     headers.append(_CLOSE)
                 message["headers"] = headers
@@ -150,12 +167,14 @@ class _RequestMiddleware:
 
         span = start_span(method, context_from(parent), SpanKind.SERVER)
         id_token = correlation_id.set(own_id)
+        scope_token = current_request.set(scope)
         span_token = otel_context.attach(trace.set_span_in_context(span))
         try:
             if b"%2f" in scope.get("raw_path", b"").lower():
                 await problem_response(Problem(404, _SLASH_IN_ID))(scope, body.receive, send_with_id)
             else:
-                await self._app(scope, body.receive, send_with_id)
+                with asked_by(asker_of(scope) if method in _READING and scope["path"].startswith(_API) else None):
+                    await self._app(scope, body.receive, send_with_id)
         except ClientDisconnect:
             status = status or 499  # the client is gone; 499 as in nginx
         except Exception as error:
@@ -167,9 +186,18 @@ class _RequestMiddleware:
         finally:
             otel_context.detach(span_token)
             correlation_id.reset(id_token)
-            route = _route_template(scope)
+            current_request.reset(scope_token)
+            route, duration_s = _route_template(scope), self._monotonic_s() - started_s
             end_span(span, method, route, scope["path"], status)
-            self._metrics.observe(method, route, status or 500, self._monotonic_s() - started_s)
+            self._metrics.observe(method, route, status or 500, duration_s)
+            if may_concern(method, status or 500):
+                self._audit(scope, method, route, status or 500, own_id, duration_s)
+
+    def _audit(self, scope: Scope, method: str, route: str, status: int, own_id: str, duration_s: float) -> None:
+        audit: RequestAudit | None = getattr(scope["app"].state, "audit", None)
+        if audit is not None and scope["path"].startswith(_API):
+            counted = selected_route(scope) is not None and self._rules_of(scope).counted
+            audit.ended(scope, method, route, status, own_id, duration_s, counted=counted)
 
     def _rules_of(self, scope: Scope) -> RouteRules:
         route = selected_route(scope)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from fastapi import APIRouter, Depends
@@ -17,7 +18,16 @@ from kit.web.problem import Problem
 from kit.web.route_rules import public
 
 ReadyCheck = Callable[[], Awaitable[object]]
-"""Returns if its dependency works and raises if not. The text of a KitError is shown in /ready."""
+"""Returns if its dependency works and raises if not; returns Degraded where it works and somebody should look. The text
+of a KitError is shown in /ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class Degraded:
+    """What works, and will not for long. `reason`: what is wrong and what to do."""
+
+    reason: str
+
 
 HEALTHZ, READY, METRICS = "/healthz", "/ready", "/metrics"
 HEALTH_PATHS: Final = frozenset(path.encode() for path in (HEALTHZ, READY, METRICS))
@@ -62,11 +72,14 @@ def health_router(registry: CollectorRegistry, checks: Mapping[str, ReadyCheck])
 
     @router.get(READY, summary="Everything this process needs works", responses={503: {"description": "Not ready"}})
     async def ready() -> dict[str, Any]:
-        failed = await failures(checks)
+        found = await outcomes(checks)
+        failed = {name: reason for name, reason in found.items() if isinstance(reason, str)}
         if failed:
             detail = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
             raise Problem(503, f"not ready: {detail}", headers={"Retry-After": "1"}, extensions={"checks": failed})
-        return {"status": "ready", "checks": dict.fromkeys(checks, "ok")}
+        degraded = {name: one.reason for name, one in found.items() if isinstance(one, Degraded)}
+        shown = {name: f"degraded: {degraded[name]}" if name in degraded else "ok" for name in checks}
+        return {"status": "degraded" if degraded else "ready", "checks": shown}
 
     @router.get(
         METRICS,
@@ -82,11 +95,16 @@ def health_router(registry: CollectorRegistry, checks: Mapping[str, ReadyCheck])
 
 async def failures(checks: Mapping[str, ReadyCheck]) -> dict[str, str]:
     """The checks that fail, with the reasons, in the given order. All run at once."""
-    reasons = await asyncio.gather(*(_reason(name, check) for name, check in checks.items()))
-    return {name: reason for name, reason in zip(checks, reasons, strict=True) if reason}
+    return {name: reason for name, reason in (await outcomes(checks)).items() if isinstance(reason, str)}
 
 
-async def _reason(name: str, check: ReadyCheck) -> str:
+async def outcomes(checks: Mapping[str, ReadyCheck]) -> "dict[str, str | Degraded | None]":
+    """Of each check, in the given order: why it fails, that it is degraded, or None. All run at once."""
+    found = await asyncio.gather(*(_outcome(name, check) for name, check in checks.items()))
+    return dict(zip(checks, found, strict=True))
+
+
+async def _outcome(name: str, check: ReadyCheck) -> "str | Degraded | None":
     task = asyncio.ensure_future(check())
     await asyncio.wait((task,), timeout=_CHECK_S_MAX)
     if not task.done():
@@ -94,11 +112,11 @@ async def _reason(name: str, check: ReadyCheck) -> str:
         task.cancel()  # which it may not heed soon: a driver first tells its server, that does not answer
         return f"no answer within {_CHECK_S_MAX:.0f} s"
     try:
-        task.result()
+        found = task.result()
     except KitError as error:
-        return str(error)
+        return str(error) or type(error).__name__
     except Exception as error:
         # The text of an unforeseen error may reveal internals: it is logged, and the response has only its type.
         _log.warning("ready_check_failed", check=name, exc_info=True)
         return type(error).__name__
-    return ""
+    return found if isinstance(found, Degraded) else None

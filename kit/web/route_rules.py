@@ -1,16 +1,14 @@
 """The rules of a route: the kinds of token it accepts and the longest body. They are known before a body is read.
 
 A route declares its rules by dependencies, of its own or of its router: `Depends(require_kinds("operator"))` or
-`Depends(public)`, and `Depends(body_bytes_max(n))` where the default bound does not fit. An app does not mount a route
-that is neither public nor for some kinds of token, nor one that reads JSON otherwise than `kit.web.json_body` does;
-`kit.web.request_body` enforces the rules.
+`Depends(public)`, `Depends(body_bytes_max(n))` where the default bound does not fit, and `Depends(counted)` where the
+audit is to count requests by token. An app does not mount a route that is neither public nor for some kinds of token,
+nor one that reads JSON otherwise than `kit.web.json_body` does; `kit.web.request_body` enforces the rules.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
-
-from starlette.types import Scope
 
 from kit.web.json_body import JsonRoute
 
@@ -24,6 +22,10 @@ BODY_BYTES_MAX: Final = 256 * 1024  # the longest JSON of any service, a full gr
 
 async def public() -> None:
     """Dependency of a route that needs no token."""
+
+
+async def counted() -> None:
+    """Dependency of a route whose requests are so many that the audit counts them by token and minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class RouteRules:
 
     kinds: "tuple[Kind, ...] | None"
     body_bytes_max: int
+    counted: bool = False  # by the audit, not recorded one by one
 
 
 class InvalidRouteRules(Exception):
@@ -78,12 +81,13 @@ def rules_of(route: object) -> RouteRules:
         )
     bounds = [call.bytes_max for call in calls if isinstance(call, BodyBytesMax)]
     bytes_max = min(bounds, default=BODY_BYTES_MAX)
+    is_counted = counted in calls
     if not required:
-        return RouteRules(None, bytes_max)
+        return RouteRules(None, bytes_max, is_counted)
     kinds = tuple(kind for kind in required[0] if all(kind in others for others in required))
     if not kinds:
         raise InvalidRouteRules(f"{path} takes no token at all: its rules {required} exclude each other")
-    return RouteRules(kinds, bytes_max)
+    return RouteRules(kinds, bytes_max, is_counted)
 
 
 def check_rules(routes: Iterable[object]) -> None:
@@ -95,12 +99,6 @@ def check_rules(routes: Iterable[object]) -> None:
         if getattr(original, "body_field", None) is not None and not isinstance(original, JsonRoute):
             path = getattr(route, "path", route)
             raise InvalidRouteRules(f"{path} has a body that is not checked: give its router route_class=JsonRoute")
-
-
-def selected_route(scope: Scope) -> object:
-    """The route that took the request, as `rules_of` understands it; None before there is one."""
-    # FastAPI keeps the route of an included router, with the router's path and dependencies, in its part of the scope.
-    return scope.get("fastapi", {}).get("effective_route_context") or scope.get("route")
 
 
 def _calls(dependant: Any) -> Iterator[Any]:

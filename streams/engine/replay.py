@@ -125,17 +125,23 @@ class Replay:
 
 
 def load_replay(
-    state: PartitionState, timeline: Timeline, late: Bools, names: SessionNames, queries: StoreQueries
+    state: PartitionState, timeline: Timeline, late: Bools, shown: Bools, names: SessionNames, queries: StoreQueries
 ) -> tuple[Replay, Timeline]:
     """The stored readings of the late connectors, and the timeline with them; their state is that of the checkpoint.
+    `shown`: those of which a register may show more of a session that has ended (sessions.awaited).
 
-    Where the store has lost some of them (retention), the late readings are left out of the timeline.
+    Where the store has lost some of them (retention), the late readings are left out of the timeline; what a register
+    may show of a session is then left open.
     """
     replay = Replay()
-    if not any_true(late):
+    repeated = late | shown
+    if not any_true(repeated):
         return replay, timeline
     runs = timeline.runs
-    slots, first_ms = runs.key[late].tolist(), timeline.ts_ms[runs.start[late]].tolist()
+    slots, late_ms = runs.key[repeated].tolist(), timeline.ts_ms[runs.start[repeated]]
+    waits = state.awaited_until_ms[runs.key[repeated]] != 0
+    since_ms = np.where(waits, np.minimum(late_ms, state.awaited_since_ms[runs.key[repeated]] + 1), late_ms)
+    first_ms = since_ms.tolist()
     found = queries.timelines([int(key) for key in state.connector_key[slots]], first_ms)
     slot_of = {int(state.connector_key[slot]): slot for slot in slots}
     columns = {name: _wide(column) for name, column in found.readings.items()}
@@ -143,8 +149,16 @@ def load_replay(
     replay.columns, replay.extras = columns, found.extra
     names.stored = _session_ids(state, found, columns, slot)
     kept = np.zeros(len(slot), np.bool_)
-    for one, ts_ms in zip(slots, first_ms, strict=True):
-        kept |= _restore(state, replay, one, ts_ms, found, slot)
+    must = late[repeated].tolist()
+    for one, *moments_ms, is_late in zip(slots, first_ms, late_ms.tolist(), must, strict=True):
+        rows = None
+        for ts_ms in moments_ms if is_late else moments_ms[:1]:
+            rows = _restore(state, replay, one, ts_ms, found, slot) if rows is None else rows
+        if rows is not None:
+            kept |= rows
+        elif is_late:
+            replay.impossible.add(one)
+        state.awaited_until_ms[one] = 0  # what is still waited for, the pass finds
     for row in rows_where(kept & measure_nothing(state, slot, columns)).tolist():
         kept[row] = event_in(found.extra[row]) is None  # events of bays are in no timeline
     if replay.impossible:
@@ -185,25 +199,26 @@ def _stored_rows(columns: dict[str, I64], slot: I64, names: SessionNames) -> Tim
 
 def _restore(
     state: PartitionState, replay: Replay, slot: int, ts_ms: int, found: StoredTimelines, slot_of_row: I64
-) -> Bools:
-    """Put the state of a connector back to the checkpoint. Returns which stored readings lie behind that."""
+) -> Bools | None:
+    """Put the state of a connector back to the checkpoint for a reading of this moment. Returns which stored readings
+    lie behind that; None: the store has not all of them any more, and the state is what it was."""
     connector_key = int(state.connector_key[slot])
     sessions = [session for session in found.sessions if session.connector_key == connector_key]
-    began = sum(session.started_ms < ts_ms for session in sessions)
-    checkpoint, after = (sessions[0], sessions[1:]) if began > 1 else (None, sessions)
     mine = slot_of_row == slot
     rows = rows_where(mine)
     columns = replay.columns
     rows = rows[np.lexsort([columns[name][rows] for name in ("boot", "part", "seq", "ts_ms")])]
     keys = columns["session_key"][rows]
+    sessions = _in_order(sessions, keys)
+    began = sum(session.started_ms < ts_ms for session in sessions)
+    checkpoint, after = (sessions[began - 2], sessions[began - 1 :]) if began > 1 else (None, sessions)
     start = 0
     if checkpoint is not None:
         last = rows_where(keys == checkpoint.session_key)
         start = int(last[-1]) + 1 if len(last) else -1
     kept = np.zeros(len(mine), np.bool_)
     if start < 0 or not _complete(state, slot, after, keys[start:]):
-        replay.impossible.add(slot)
-        return kept
+        return None
     kept[rows[start:]] = True
     replay.slots.add(slot)
     open_key = int(state.open_key[slot])
@@ -218,6 +233,13 @@ def _restore(
         on_time = not columns["flags"][last_row] & Quality.CLOCK_SKEW
     _put_checkpoint(state, slot, checkpoint, position, on_time=on_time)
     return kept
+
+
+def _in_order(sessions: list[StoredSession], keys: I64) -> list[StoredSession]:
+    """Those that begin and end at one moment in the order of their readings, of which `keys` are; the others are."""
+    if len({(session.started_ms, session.last_ms) for session in sessions}) == len(sessions):
+        return sessions
+    return sorted(sessions, key=lambda s: (s.started_ms, s.last_ms, int(np.argmax(keys == s.session_key))))
 
 
 def _complete(state: PartitionState, slot: int, sessions: list[StoredSession], keys: I64) -> bool:

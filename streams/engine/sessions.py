@@ -107,7 +107,8 @@ def update_sessions(
     timeline = timeline_of(rows, names_nothing=batch.names_nothing)
     timeline = in_order(timeline if without is None else timeline.where(~without))
     arrived, late = timeline, _late(state, timeline)
-    replay, timeline = load_replay(state, timeline, late, names, queries)
+    shown = sessions.awaited(state, timeline.runs, timeline.ts_ms, timeline.energy_mwh)
+    replay, timeline = load_replay(state, timeline, late, shown, names, queries)
     signals = timeline.signals(state.connector_index.connector_id[timeline.runs.key] == 0)
     members = sessions.assign(
         state, signals, timeline.runs, lambda slot: replay.new_key(state, slot), params.session_timeout_ms
@@ -398,7 +399,7 @@ def _effects(
     closed = [past for past in members.closed.values() if past.key in this.totals]
     completed: list[int] = []
     if closed:
-        columns = closed_columns(state, closed, this.totals, params, consumption)
+        columns = closed_columns(state, closed, this.totals, params, consumption, timeline, members)
         changed = changed_rows(columns, found, texts)
         completed += columns["session_key"][changed].tolist()
         parts.append({name: column[changed] for name, column in columns.items()})

@@ -23,13 +23,19 @@ from streams.kernels.runs import (
     rows_where,
     runs_of,
 )
-from streams.kernels.session_energy import DT_CAP_MS, REGISTER_SLACK_MWH, UJ_PER_MWH, SessionEnergy, most_mwh
+from streams.kernels.session_energy import (
+    DT_CAP_MS,
+    REGISTER_SLACK_MWH,
+    UJ_PER_MWH,
+    SessionEnergy,
+    most_mwh,
+    unrounded,
+)
 
 # Against the device's own power a register is judged only over a time in which its samples say something of it.
 OWN_POWER_MS_MAX: Final = 900_000
 OWN_POWER_FACTOR: Final = 4
 OWN_POWER_SLACK_MWH: Final = 1_000_000
-WHOLE_WH_MWH: Final = 1_000  # OCPP 1.6's registers of start and stop are of whole Wh, those of its samples need not be
 
 ROLLBACK: Final = 1
 RESET: Final = 2
@@ -79,12 +85,6 @@ def plausible(rise_mwh: I64, dt_ms: I64, power_max_mw: I64, peak_mw: I64) -> Boo
     return can
 
 
-def _unrounded(register: I64, base: I64) -> I64:
-    """The base for a register that is the base in whole Wh: the meter has not fallen."""
-    rounded = (register < base) & (base - register < WHOLE_WH_MWH) & (register % WHOLE_WH_MWH == 0)
-    return np.where(rounded, base, register)
-
-
 def put_late(segments: SessionEnergy, segment: I64, rise_mwh: I64, ts_ms: I64, unpowered: Bools) -> None:
     """Keep of the rise to these sessions' first register what they may have delivered themselves. `unpowered`: those
     that had no power before it."""
@@ -120,7 +120,7 @@ def _judge(s: SessionEnergy, segment: I64, register: I64, ts_ms: I64, in_session
     opening = base == NULL
     base, base_ts = np.where(opening, register, base), np.where(opening, ts_ms, base_ts)
     registered = s.register_first_mwh[segment] != NULL
-    register = _unrounded(register, base)
+    register = unrounded(register, base)
 
     same = ~opening & (ts_ms <= base_ts)  # a moment with several registers
     earlier = same & (s.anchor_mwh[segment] != NULL)
@@ -242,7 +242,7 @@ def _export_round(segments: SessionEnergy, segment: I64, register: I64, ts_ms: I
     base, base_ts = segments.export_last_mwh[segment], segments.export_ts_ms[segment]
     opening = base == NULL
     base, base_ts = np.where(opening, register, base), np.where(opening, ts_ms, base_ts)
-    register = _unrounded(register, base)
+    register = unrounded(register, base)
     candidate = segments.export_candidate_mwh[segment]
     pending = candidate != NULL
     candidate = np.where(pending, candidate, register)

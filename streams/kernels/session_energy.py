@@ -23,6 +23,8 @@ DISAGREEMENT_SLACK_MWH: Final = 1_000_000
 SAMPLED_MS_MAX: Final = 1_200_000
 SILENT_MS_MIN: Final = 3_600_000
 MISSING_MS_MIN: Final = 120_000
+DECIDES_MS_MAX: Final = 86_400_000
+WHOLE_WH_MWH: Final = 1_000  # OCPP 1.6's registers of start and stop are of whole Wh, those of its samples need not be
 REGISTER_SLACK_MWH: Final = 100_000  # 100 Wh: meters that report in steps, clocks of whole seconds
 DT_CAP_MS: Final = 7 * 86_400_000  # 10 MW x a week stays below 2**63
 
@@ -127,11 +129,12 @@ class SessionEnds:
 
     timed_out: Bools  # nobody said that it ended
     next_ms: I64  # of the reading that superseded it; NULL: none did
-    next_register_mwh: I64  # likewise; NULL: it has none
+    later_ms: I64  # the register that shows what the meter rose by at its end: `decides`; NULL: none does
+    later_mwh: I64
 
 
-def hold_reasons(segments: SessionEnergy, ends: SessionEnds) -> I64:
-    """The HoldReason bits of sessions that end here."""
+def hold_reasons(segments: SessionEnergy, ends: SessionEnds, nothing_mwh: int) -> I64:
+    """The HoldReason bits of sessions that end here. `nothing_mwh`: what the operator calls nothing delivered."""
     unregistered = segments.register_first_mwh == NULL
     hold = segments.hold & (HoldReason.REGISTER_LEAPT | HoldReason.REGISTERS_MIXED)
     pending = (segments.candidate_mwh != NULL) | (segments.export_candidate_mwh != NULL)
@@ -146,13 +149,13 @@ def hold_reasons(segments: SessionEnergy, ends: SessionEnds) -> I64:
     differ |= _contradicts(_sure_uj(segments, since_power_ms) // UJ_PER_MWH, registered_mwh) & powered
     hold |= (~unregistered & differ) * np.int64(HoldReason.REGISTER_AGAINST_POWER)
     hold |= _late(segments) * np.int64(HoldReason.REGISTER_LATE)
-    hold |= _missing(segments, ends) * np.int64(HoldReason.REGISTER_MISSING)
+    hold |= _missing(segments, ends, nothing_mwh) * np.int64(HoldReason.REGISTER_MISSING)
     hold |= np.where(unregistered, segments.hold & HoldReason.POWER_IMPLAUSIBLE, 0)
     hold |= (unregistered & (segments.power_gap_ms >= SILENT_MS_MIN)) * np.int64(HoldReason.SILENT)
     return hold
 
 
-def most_mwh(dt_ms: I64, power_max_mw: I64) -> I64:
+def most_mwh(dt_ms: I64, power_max_mw: I64 | np.int64) -> I64:
     """What a connector delivers in this time at most, by its rating."""
     most: I64 = np.minimum(dt_ms, DT_CAP_MS) * power_max_mw // UJ_PER_MWH + REGISTER_SLACK_MWH
     return most
@@ -178,27 +181,66 @@ def _sure_uj(segments: SessionEnergy, since_power_ms: I64) -> I64:
     return segments.power_uj - segments.unsure_uj - unsure_uj(segments.last_power_mw, nothing, since_power_ms)
 
 
-def _missing(segments: SessionEnergy, ends: SessionEnds) -> Bools:
-    """Whether sessions that have next to nothing, at connectors that have a register, may have more than was said of
-    them. Where the next session began with a register, it says so. Else those without energy may, if nothing was said
-    for a while up to their end: what the meter rose by since will be outside."""
+def decides(register_mwh: I64, ts_ms: I64, base_mwh: int, base_ms: int, ended_ms: int, power_max_mw: int) -> Bools:
+    """Whether registers that come after a session show what the meter rose by at its end, which had the base last: they
+    are not below it, the connector can have delivered the rise, and the session was over for a day at most."""
+    rise_mwh = unrounded(register_mwh, np.int64(base_mwh)) - base_mwh
+    known = (register_mwh != NULL) & (ts_ms - ended_ms <= DECIDES_MS_MAX)
+    shows: Bools = known & (rise_mwh >= 0) & (rise_mwh <= most_mwh(ts_ms - base_ms, np.int64(power_max_mw)))
+    return shows
+
+
+def unrounded(register_mwh: I64, base_mwh: I64 | np.int64) -> I64:
+    """The base for a register that is the base in whole Wh: the meter has not fallen."""
+    fallen = (register_mwh < base_mwh) & (register_mwh > base_mwh - WHOLE_WH_MWH)
+    return np.where(fallen & (register_mwh % WHOLE_WH_MWH == 0), base_mwh, register_mwh)
+
+
+def ends_unmetered(segments: SessionEnergy, ends: SessionEnds) -> Bools:
+    """Sessions that have next to nothing, at connectors that have a register, and had none at their end: the next one
+    may show more."""
+    since_ms, end_ms = _since_ms(segments), np.maximum(segments.last_ts_ms, ends.next_ms)
+    metered = (segments.register_last_mwh != NULL) & (since_ms != NULL)
+    said = (since_ms >= end_ms) & ~ends.timed_out & (ends.next_ms == NULL)
+    unmetered: Bools = metered & _has_little(segments) & ~said
+    return unmetered
+
+
+def _since_ms(segments: SessionEnergy) -> I64:
+    """Since when no register says what a session delivered."""
     registered = segments.register_first_mwh != NULL
-    since_ms = np.where(registered, segments.register_ts_ms, segments.begin_ms)
-    said_ms = np.maximum(since_ms, segments.power_ts_ms)
-    metered = (segments.register_last_mwh != NULL) & (said_ms != NULL)
+    return np.where(registered, segments.register_ts_ms, segments.begin_ms)
+
+
+def _has_little(segments: SessionEnergy) -> Bools:
+    little: Bools = (segments.energy_uj() // UJ_PER_MWH <= REGISTER_SLACK_MWH) & (segments.export_mwh == 0)
+    return little
+
+
+def _missing(segments: SessionEnergy, ends: SessionEnds, nothing_mwh: int) -> Bools:
+    """Whether sessions that have next to nothing may have more than was said of them: because the next register shows
+    it, or because those without energy were silent for a while up to their end and it does not show that of the end."""
+    unmetered = ends_unmetered(segments, ends)
+    if not any_true(unmetered):
+        return unmetered
     nothing = (segments.energy_uj() == 0) & (segments.export_mwh == 0)
-    unsaid_ms = np.maximum(segments.last_ts_ms, ends.next_ms) - said_ms
-    missing: Bools = metered & nothing & (ends.timed_out | (unsaid_ms > MISSING_MS_MIN))
-    told = metered & (ends.next_register_mwh != NULL) & (ends.next_register_mwh >= segments.register_last_mwh)
-    if any_true(told):
-        rise_mwh = np.where(told, ends.next_register_mwh - segments.register_last_mwh, 0)
-        elapsed_ms = np.where(told & (since_ms != NULL), ends.next_ms - since_ms, 0)
-        before_uj = np.where(registered, 0, segments.before_uj)
-        powered_mwh = (segments.tail_uj + before_uj) // UJ_PER_MWH
-        rest_mwh = np.minimum(rise_mwh, most_mwh(elapsed_ms, segments.power_max_mw))
-        little = (segments.energy_uj() // UJ_PER_MWH <= REGISTER_SLACK_MWH) & (segments.export_mwh == 0)
-        more = rest_mwh - DISAGREEMENT_FACTOR * powered_mwh > REGISTER_SLACK_MWH
-        missing = np.where(told, little & more, missing)
+    end_ms = np.maximum(segments.last_ts_ms, ends.next_ms)
+    shown = unmetered & (ends.later_ms != NULL)
+    told = shown & (ends.later_ms == ends.next_ms)  # of its very end
+    said_ms = np.maximum(_since_ms(segments), segments.power_ts_ms)
+    silent: Bools = unmetered & nothing & ~told & (ends.timed_out | (end_ms - said_ms > MISSING_MS_MIN))
+    if not any_true(shown):
+        return silent
+    open_ended = told | ends.timed_out
+    last_ms = np.where(open_ended, ends.later_ms, end_ms)
+    elapsed_ms = np.where(shown, last_ms - _since_ms(segments), 0)
+    most = most_mwh(elapsed_ms, segments.power_max_mw) - np.where(open_ended, 0, REGISTER_SLACK_MWH)
+    risen_mwh = np.where(shown, ends.later_mwh - segments.register_last_mwh, 0)
+    before_uj = np.where(segments.register_first_mwh != NULL, 0, segments.before_uj)
+    powered_mwh = (segments.tail_uj + before_uj) // UJ_PER_MWH
+    rest_mwh = np.minimum(risen_mwh, most) - DISAGREEMENT_FACTOR * powered_mwh
+    least_mwh = np.where(told & nothing, max(nothing_mwh, WHOLE_WH_MWH - 1), REGISTER_SLACK_MWH)
+    missing: Bools = silent | (shown & (rest_mwh > least_mwh))
     return missing
 
 

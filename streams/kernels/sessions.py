@@ -60,6 +60,11 @@ class SessionColumns:
     past_delivered: I8 = column()
     past_ahead: I8 = column()
     past_on_time: I8 = column()  # 1: its last reading was not stamped ahead
+    # A register that may show more of a session that ended with next to nothing (engine/session_rows), of which there
+    # may be one more since, closed by the wall clock.
+    awaited_until_ms: I64 = column()  # 0: none is waited for
+    awaited_mwh: I64 = column()  # it is not lower
+    awaited_since_ms: I64 = column()  # where that session began
     # The last Ended without a session, if none has begun since.
     orphan_ts_ms: I64 = column(NULL)  # NULL: none
     orphan_name: I64 = column()
@@ -112,7 +117,6 @@ class PastSession:
     explicit: bool = False  # begun by Started
     on_time: bool = False  # its last reading was not stamped ahead
     next_ms: int = NULL  # of the reading that superseded it; NULL: none did
-    next_register_mwh: int = NULL
 
 
 @dataclass(slots=True)
@@ -183,6 +187,19 @@ def started_ahead_of_past(state: SessionColumns, signals: Signals, runs: Runs) -
     known = (state.past_key[runs.key] != 0) & (state.past_on_time[runs.key] != 0)
     same: Bools = known & any_of(started & (signals.name == state.past_name[runs.key][runs.of_row]), runs)
     return same
+
+
+def awaited(state: SessionColumns, runs: Runs, ts_ms: I64, register_mwh: I64) -> Bools:
+    """(runs,) whether a row has the register that is waited for. Those that come too late for one wait no more."""
+    slot = runs.key
+    until_ms = state.awaited_until_ms[slot]
+    if not any_true(until_ms != 0):
+        return np.zeros(len(slot), np.bool_)
+    state.awaited_until_ms[slot[ts_ms[runs.start] > until_ms]] = 0
+    until_ms = state.awaited_until_ms[slot]
+    shows = (register_mwh >= state.awaited_mwh[slot][runs.of_row]) & (ts_ms <= until_ms[runs.of_row])
+    found: Bools = (until_ms != 0) & any_of(shows, runs)
+    return found
 
 
 def resumable(state: SessionColumns, slot: I64) -> Bools:
@@ -455,7 +472,7 @@ class _Connector:
         real = self.key != 0
         self.close(MAX_I64, EndReason.SUPERSEDED)
         if real:
-            self.past.next_ms, self.past.next_register_mwh = r.ts_ms, r.register_mwh
+            self.past.next_ms = r.ts_ms
 
     def close(self, end_ms: int, reason: EndReason, hold: int = 0) -> None:
         """End the open session; an unproven one was none. `end_ms` is MAX_I64 where its end was not explicit."""

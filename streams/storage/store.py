@@ -301,10 +301,10 @@ class Store:
             if drop_windows_before(connection, now, days):
                 self.forget_weeks()
 
-    def drop_quarantined(self, before: datetime, keep_reasons: Sequence[str]) -> None:
-        """Drop what was refused before the moment, but for these reasons."""
+    def drop_quarantined(self, before: datetime, keep_reasons: Sequence[str]) -> int:
+        """Drop what was refused before the moment, but for what has these reasons and was not replayed; how many."""
         with self.connections.lend() as connection:
-            drop_quarantined_before(connection, before, list(keep_reasons))
+            return drop_quarantined_before(connection, before, list(keep_reasons))
 
     def register_connectors(self, partition: int, connectors: list[tuple[str, int]]) -> list[int]:
         """The keys of (station_id, connector_id), made and committed at once where they are new."""

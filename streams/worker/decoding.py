@@ -7,24 +7,16 @@ reading at a time.
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import accumulate
-from typing import Final
 
 import msgspec
 import pyarrow as pa
 
-from schemas.frame import FrameError, FrameHeader, FrameKind, decode_body, packed_body
+from schemas.frame import FrameError, FrameHeader, FrameKind, packed_body
+from schemas.frame_rows import UNREADABLE, read_rows
 from schemas.packed import PackedError, unpack
-from schemas.reading import READING_SCHEMA, REFUSED_SCHEMA, with_all_columns
+from schemas.reading import REFUSED_SCHEMA
 from streams.effects import RefusedItems
 from streams.engine.batch import Frame, PackedRows
-
-UNREADABLE: Final = "unreadable_frame"
-FAILED: Final = "processing_failed"  # readable, but a step fails on it: a fault of this program
-_SCHEMAS: Final = {FrameKind.READINGS: READING_SCHEMA, FrameKind.REFUSED: REFUSED_SCHEMA}
-_REQUIRED: Final = {
-    int(kind): [(place, field.name) for place, field in enumerate(schema) if not field.nullable]
-    for kind, schema in _SCHEMAS.items()
-}
 
 
 def read_frames(frames: Sequence[tuple[FrameHeader, bytes]], partition: int) -> list[Frame | FrameError]:
@@ -63,30 +55,10 @@ def _read(header: FrameHeader, frame: bytes, partition: int) -> Frame | FrameErr
 
 
 def read_frame(header: FrameHeader, frame: bytes, partition: int) -> Frame:
-    """Header and rows, checked as far as the kernels rely on it. Raises FrameError.
-
-    The full check matters: a broken offset buffer is a crash of the process, not an exception.
-    """
+    """Header and rows, checked as far as the kernels rely on it. Raises FrameError."""
     if header.partition != partition:
         raise FrameError(f"a frame of partition {header.partition} in partition {partition}")
-    schema = _SCHEMAS.get(header.kind)  # type: ignore[call-overload]  # an IntEnum is looked up by its int
-    if schema is None:
-        raise FrameError(f"frames of kind {header.kind} are not known here")
-    batch = decode_body(frame)
-    if schema is READING_SCHEMA:
-        batch = with_all_columns(batch)
-    if batch.schema != schema:
-        raise FrameError("the frame's columns are not those of its kind")
-    try:
-        batch.validate(full=True)
-    except pa.ArrowException as error:
-        raise FrameError(f"frame body broken: {error}") from error
-    if batch.num_rows != header.items:
-        raise FrameError(f"the header says {header.items} items, the body has {batch.num_rows}")
-    for place, name in _REQUIRED[header.kind]:
-        if batch.column(place).null_count:
-            raise FrameError(f"column {name} may not be null")
-    return header, batch
+    return header, read_rows(header, frame)
 
 
 def refused_whole(header: FrameHeader, frame: bytes, reason: str, detail: str) -> Frame:

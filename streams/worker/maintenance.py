@@ -5,9 +5,10 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
+from kit.clock import format_rfc3339
 from kit.errors import KitError
 from kit.observability.logs import get_logger
-from streams.worker.decoding import FAILED, UNREADABLE
+from schemas.frame_rows import WHOLE_FRAMES
 from streams.worker.processor import WorkerContext
 
 # Raw rows written since are not in the index, and every query of their week reads them all: at 100,000 readings/s these
@@ -45,6 +46,9 @@ def _trim(context: WorkerContext, now: datetime) -> None:
         context.store.drop_intervals(now - timedelta(days=days))
     if days := context.quarantine_retention_days():
         # Frames that could not be processed wait for somebody: their readings count nowhere.
-        context.store.drop_quarantined(now - timedelta(days=days), (UNREADABLE, FAILED))
+        before = now - timedelta(days=days)
+        if dropped := context.store.drop_quarantined(before, WHOLE_FRAMES):
+            context.metrics.quarantine_dropped.inc(dropped)
+            _log.info("quarantine_trimmed", dropped=dropped, received_before=format_rfc3339(before))
     if any((by_width := context.window_retention_days()).values()):
         context.store.drop_windows(now, by_width)

@@ -45,6 +45,11 @@ class WorkerMetrics:
         self.sessions = counter("sessions_written_total", "Session rows written")
         self.state_bytes = counter("state_bytes_total", "Bytes of state written")
         self.poison = counter("poison_frames_total", "Frames kept whole in the quarantine")
+        self.quarantine_dropped = Counter(
+            "streams_quarantine_dropped_total",
+            "Refused items dropped at the end of their retention",
+            registry=registry,
+        )
         self.retries = counter("commit_retries_total", "Commits tried again")
         self.acquired = counter("acquired_total", "Times the partition was taken over")
         self.lost = counter("offsets_lost_total", "Offsets that the log no longer had")

@@ -23,6 +23,7 @@ from kit.live.view import LiveView
 from kit.observability.logs import get_logger
 from kit.observability.tracing import context_from, current_traceparent, span
 from schemas.frame import FrameError
+from schemas.frame_rows import FAILED, UNREADABLE
 from streams.effects import NULL_I64, Effects, StepParams
 from streams.engine.batch import Frame
 from streams.errors import BorderMoved, StreamsError
@@ -32,7 +33,7 @@ from streams.storage.commit import Flush, commit
 from streams.storage.events import FlushContext
 from streams.storage.store import Acquired, Store
 from streams.worker.compute import StepStore, compute_effects
-from streams.worker.decoding import FAILED, UNREADABLE, read_frames, refuse_unreadable, refused_whole
+from streams.worker.decoding import read_frames, refuse_unreadable, refused_whole
 from streams.worker.frame_buffer import BufferedFrame, FrameBuffer
 from streams.worker.live_documents import CpuBudget, live_documents
 from streams.worker.metrics import WorkerMetrics

@@ -455,3 +455,15 @@ async def test_no_question_is_a_server_error_or_answered_otherwise_than_describe
 async def test_anything_anywhere_in_a_body_is_taken_or_refused(config: Config, path: str, good: dict[str, Any]) -> None:
     bearer = {"authorization": f"Bearer {config.tokens['operator']}"}
     await takes_or_refuses(config.client, "POST", PATH + path, good, headers=bearer, refusals=(400, 404, 409, 422))
+
+
+async def test_a_change_is_audited_and_a_dry_run_or_a_repetition_is_not(config: Config) -> None:
+    await config.put(SETTLE, 90)
+    await config.put(SETTLE, 90, 1)  # the same
+    await config.put(SETTLE, 60, 1, dry_run=True)
+    await config.rule(TENTH)
+    query = "SELECT action, entity, before, after, reason FROM audit.entry WHERE action ~ 'changed$' ORDER BY id"
+    setting, flag = config.rows(query)
+    assert setting == ("setting.changed", f"setting/{SETTLE}", None, {"value": 90}, "a test")
+    assert flag[:3] == ("flag.changed", f"flag/{DEMAND}", None)
+    assert flag[3]["rule"]["percentage"] == "10"

@@ -78,6 +78,7 @@ async def test_the_ledger_is_closed_when_everything_arrived(api: Api) -> None:
         "stored": 97,
         "duplicate": 5,
         "quarantined": 5,
+        "replayed": 0,
         "in_windows": 97,
         "in_flight": 0,
         "closed": True,

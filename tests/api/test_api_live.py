@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,11 +11,16 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
 from api.telemetry.live_streams import HEARTBEAT, LiveStreams
 from api.telemetry.models import LiveFleet, LiveStation
+from kit.auth.token_store import Principal
+from kit.clock import ManualClock
 from kit.errors import Overloaded, Unavailable
 from kit.live.view import InProcessLive
+from kit.web.limits.refusals import Refusals
+from kit.web.problem import Problem
 from tests.api.conftest import Api
 from tests.api.rows import add_connector
 from tests.waiting import eventually
@@ -293,6 +299,43 @@ async def test_streams_are_bounded() -> None:
     streams.leave(first)
     await streams.subscribe(None)
     await streams.close()
+
+
+async def test_streams_of_one_token_end_where_its_bound_is_and_leave_room_for_others() -> None:
+    clock, most = ManualClock(), 3
+    refusals = Refusals(CollectorRegistry(), clock.monotonic_s)
+    streams = LiveStreams(InProcessLive(), streams_max=8, per_token_max=lambda: most, refusals=refusals)
+    first, second = (Principal("operator", uuid.UUID(int=number), None) for number in (1, 2))
+    own = [await streams.subscribe(None, first) for _ in range(3)]
+    for _ in range(100):
+        with pytest.raises(Problem, match="3 live streams of this token") as refused:
+            await streams.subscribe(None, first)
+    assert (refused.value.status, refused.value.headers["Retry-After"]) == (429, "10")
+    assert refused.value.headers["RateLimit-Policy"] == '"streams";q=3'
+    theirs = [await streams.subscribe(None, second) for _ in range(3)]
+    streams.leave(own[0])
+    streams.leave(own[0])  # as often as it likes
+    own[0] = await streams.subscribe(None, first)
+    with pytest.raises(Problem):
+        await streams.subscribe(None, first)
+    most = 0
+    own += [await streams.subscribe(None, first) for _ in range(2)]
+    for client in (*own, *theirs):
+        streams.leave(client)
+    assert not streams._by_token
+    await streams.close()
+
+
+async def test_a_stream_beyond_the_bound_of_its_token_is_answered_429(api: Api) -> None:
+    api.streams._per_token_max = lambda: 1
+    async with api.client.stream("GET", "/api/v1/telemetry/live/stream") as stream:
+        assert stream.status_code == 200
+        refused = await api.client.get("/api/v1/telemetry/live/stream")
+        assert (refused.status_code, refused.json()["reason"]) == (429, "streams_limited")
+        other, _ = await api.tokens.issue("operator")
+        headers = {"authorization": f"Bearer {other}"}
+        async with api.client.stream("GET", "/api/v1/telemetry/live/stream", headers=headers) as beside:
+            assert beside.status_code == 200
 
 
 class Flickering(InProcessLive):

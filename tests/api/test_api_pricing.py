@@ -356,3 +356,15 @@ async def test_pages_of_versions_put_together_are_the_history(pricing: PricingAp
             version["id"] for version in reversed(expected)
         ]
     await pricing.get("/versions", 422, default=True, group="a")
+
+
+async def test_who_publishes_what_is_audited_with_what_was_before(pricing: PricingApp) -> None:
+    first = await pricing.publish(STATION, 0.29)
+    second = await pricing.publish(STATION, 0.31)
+    query = "SELECT actor, entity, before, after FROM audit.entry WHERE action = 'tariff.published' ORDER BY id"
+    (_, _, none, after), (actor, entity, before, newest) = pricing.rows(query)
+    assert (none, before) == (None, after)
+    assert (before["version"], newest["version"]) == (first["id"], second["id"])
+    assert actor.startswith("operator/")
+    assert entity == "tariff/station/ST-1"
+    assert newest["tariff"] != before["tariff"]

@@ -258,7 +258,7 @@ async def test_readings_of_a_station_are_released_once_it_is_registered_and_once
     assert sorted(found, key=lambda one: one["seq"]) == readings
     assert (await api.client.post(path)).json() == {"station_id": "NEW-1", "released": 0, "left": 0}
     items = (await api.get("/api/v1/telemetry/quarantine", station_id="NEW-1", limit=500)).json()["items"]
-    assert {(one["reason"], one["released_at"] is not None) for one in items} == {
+    assert {(one["reason"], one["replayed_at"] is not None) for one in items} == {
         ("unclaimed", True), ("conflict", False)
     }  # fmt: skip
 

@@ -23,6 +23,7 @@ FIGURES = {
     "reports": 8,
     "gateway": 4,
     "connections": 2,
+    "fairness": 2,
     "worker": 1,
     "frame_sizes": 2,
     "flush": 4,

@@ -92,9 +92,6 @@ def make_gateway_app(log: ControlledLog, live: InProcessLive, clock: Clock | Non
     registry = CollectorRegistry()
     clock = clock or SystemClock()
     authenticator = Authenticator(Tokens(), clock)  # type: ignore[arg-type]  # has the methods of TokenStore that it calls
-    ingest = Ingest(
-        lambda: SETTINGS, PARTITIONS, log=log, live=live, authenticator=authenticator, clock=clock, registry=registry
-    )
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -103,6 +100,16 @@ def make_gateway_app(log: ControlledLog, live: InProcessLive, clock: Clock | Non
         await ingest.close()
 
     app = make_app("gateway", "1", registry=registry, lifespan=lifespan, clock=clock)
+    ingest = Ingest(
+        lambda: SETTINGS,
+        PARTITIONS,
+        log=log,
+        live=live,
+        authenticator=authenticator,
+        clock=clock,
+        registry=registry,
+        refusals=app.state.refusals,
+    )
     app.state.authenticator = authenticator
     app.include_router(ingest.router)
     return app, ingest

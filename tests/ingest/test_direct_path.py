@@ -1,7 +1,7 @@
 """The law of the direct path: whatever a client sends, it gets the answer of the framework's path, byte for byte.
 
 Two gateways alike but for that get the same bytes, in the same pieces, over connections in memory, so that an example
-is the same in every run. What they wrote to their logs and their metrics must be equal too.
+is the same in every run. What they wrote to their logs, their metrics and their audit must be equal too.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import Any, Final
 
+import msgspec
 import pyarrow as pa
 import pytest
 import structlog
@@ -23,6 +24,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from uvicorn.server import ServerState
 
 from ingest.gateway import PATH, Gateway
+from kit.audit.entry import Entry
+from kit.audit.requests import RequestAudit
 from kit.auth.authenticator import REVOCATION_S
 from kit.clock import ManualClock, from_ms
 from kit.live.view import InProcessLive
@@ -100,6 +103,8 @@ class Side:
     def __init__(self, clock: ManualClock, *, direct: bool) -> None:
         self.log = ControlledLog()
         self.app, self.ingest = make_gateway_app(self.log, InProcessLive(), clock)
+        self._entries: list[Entry] = []
+        self._audit = self.app.state.audit = RequestAudit(clock, self._entries.append)
         if not direct:
             del self.app.state.direct_routes
         self._config = config_of(
@@ -154,6 +159,16 @@ class Side:
         lines = (await self.get("/metrics")).decode().splitlines()
         return [line for line in lines if "_created" not in line and '"/metrics"' not in line]
 
+    def audited(self) -> Any:
+        """What is kept of the requests since the last call, but for ids that a gateway makes itself."""
+        self._audit.close_minute()
+        entries = []
+        for entry in self._entries:
+            own = entry.correlation_id if entry.correlation_id == _GIVEN_ID.decode() else len(entry.correlation_id)
+            entries.append(msgspec.structs.replace(entry, correlation_id=str(own)))
+        self._entries.clear()
+        return entries, self._audit.telemetry.take()
+
     def rows(self, since: int) -> list[Any]:
         """What is in the frames from this one on, but for ids that a gateway makes itself."""
         found = []
@@ -202,6 +217,7 @@ class Twins:
         assert first == second or (_NO_REQUEST.fullmatch(second) and first.endswith(second))
         assert self.direct.rows(before) == self.plain.rows(before)
         assert self._runner.run(self.direct.metrics()) == self._runner.run(self.plain.metrics())
+        assert self.direct.audited() == self.plain.audited()
         return [int(status) for status in _ANSWERED.findall(first)]
 
     def close(self) -> None:

@@ -7,10 +7,12 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
-from ingest.budgets import QUARANTINE_FULL, QuarantineBudgets
+from ingest.limits.quarantine import QuarantineBudgets
 from kit.clock import ManualClock
 from kit.live.view import InProcessLive
+from kit.web.limits.refusals import Refusals
 from kit.web.problem import Problem
 from kit.web.serving.server import serve
 from tests.ingest import conftest
@@ -25,7 +27,8 @@ def test_no_token_keeps_more_than_its_budget_allows_and_none_pays_for_another(
     per_hour: int, steps: list[tuple[str, int, int, int]]
 ) -> None:
     clock, kept = ManualClock(), {"a": list[tuple[float, int]](), "b": list[tuple[float, int]]()}
-    budgets = QuarantineBudgets(lambda: per_hour, clock.monotonic_s)
+    refusals = Refusals(CollectorRegistry(), clock.monotonic_s)
+    budgets = QuarantineBudgets(lambda: per_hour, clock.monotonic_s, refusals)
     for token, refused, accepted, pause_s in steps:
         clock.advance(pause_s)
         now_s = clock.monotonic_s()
@@ -62,7 +65,7 @@ async def test_beyond_the_budget_nothing_is_taken_until_some_of_it_is_back(
         assert (await post(8, accepted=False)).status_code == 202
         frames = len(log.frames)
         spent = await post(1, accepted=False)
-        assert (spent.status_code, spent.json()["reason"]) == (429, QUARANTINE_FULL)
+        assert (spent.status_code, spent.json()["reason"]) == (429, "quarantine_limited")
         assert "connector_id is missing" in spent.json()["detail"]
         assert int(spent.headers["Retry-After"]) == 1_800  # three of six an hour
         assert len(log.frames) == frames

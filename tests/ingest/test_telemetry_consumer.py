@@ -17,6 +17,7 @@ from kit.errors import Overloaded, Unavailable, Unprocessable
 from kit.live.view import InProcessLive
 from kit.messaging.bus import DIRECT, InProcessBus, Message
 from kit.retry import RetryPolicy
+from kit.web.limits.refusals import Refusals
 from schemas.frame import FrameKind, decode_body, decode_header
 from schemas.reading import with_all_columns
 from schemas.topics import TELEMETRY_GENERATED, group_queue, routing_key
@@ -46,7 +47,14 @@ def ingest_on(log: ControlledLog, live: InProcessLive) -> Ingest:
     authenticator = Authenticator(Tokens(), clock)  # type: ignore[arg-type]  # has the methods of TokenStore that it calls
     registry = CollectorRegistry()
     return Ingest(
-        lambda: SETTINGS, PARTITIONS, log=log, live=live, authenticator=authenticator, clock=clock, registry=registry
+        lambda: SETTINGS,
+        PARTITIONS,
+        log=log,
+        live=live,
+        authenticator=authenticator,
+        clock=clock,
+        registry=registry,
+        refusals=Refusals(registry, clock.monotonic_s),
     )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from kit.audit.entry import AUDIT
 from kit.database.embedded import EmbeddedPostgres
 from kit.database.migrations import Migrations, migrate
 from kit.database.postgres import Database, open_database
@@ -21,8 +22,8 @@ def embedded(data_dir: Path) -> Iterator[EmbeddedPostgres]:
 
 @pytest.fixture
 async def access(database_url: str) -> AsyncIterator[Database]:
-    """A database with the schema `access`."""
-    migrate(database_url, [ACCESS])
+    """A database with the schemas `access` and `audit`."""
+    migrate(database_url, [AUDIT, ACCESS])
     database = await open_database(database_url, name="test")
     yield database
     await database.close()

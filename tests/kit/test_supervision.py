@@ -2,8 +2,11 @@
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
+from structlog.testing import capture_logs
 
 from kit.database.supervision import DEATHS_MAX, supervise
 from kit.errors import DatabaseLost
@@ -15,15 +18,36 @@ class FakeServer:
 
     def __init__(self) -> None:
         self.running = True
+        self.disk_full = False
+        self.hangs = False
+        self.resumes = True  # where it is told to continue
+        self.resumed = 0
         self.pid = 1
         self.dies_at_once = False
         self.failure: DatabaseLost | None = None
         self.allowed = threading.Event()
         self.allowed.set()
 
+    def answers(self, within_s: float) -> bool:
+        """See RestartableServer."""
+        del within_s
+        return not self.hangs
+
+    def resume(self) -> None:
+        """See RestartableServer."""
+        self.resumed += 1
+        self.hangs = self.hangs and not self.resumes
+
+    def kill(self) -> None:
+        """See RestartableServer."""
+        self.running = False
+
     def restart(self) -> None:
         """See RestartableServer."""
         self.allowed.wait()
+        self.hangs = False
+        if self.disk_full:
+            raise DatabaseLost("no space left on device")
         if self.failure is not None:
             raise self.failure
         self.pid += 1
@@ -71,3 +95,41 @@ async def test_a_cancelled_supervision_waits_for_the_restart_under_way() -> None
     await asyncio.wait((supervision,))
     assert supervision.cancelled()
     assert server.running
+
+
+@asynccontextmanager
+async def supervised(server: FakeServer) -> AsyncIterator[None]:
+    """Within the block; it does not end by itself."""
+    supervision = asyncio.create_task(supervise(server, poll_s=0.001, look_s=0.001))
+    yield
+    assert not supervision.done()
+    supervision.cancel()
+    await asyncio.wait((supervision,))
+
+
+async def test_a_server_that_was_stopped_is_told_to_continue_and_not_killed() -> None:
+    server = FakeServer()
+    async with supervised(server):
+        server.hangs = True
+        await eventually(lambda: not server.hangs)
+    assert (server.pid, server.resumed, server.running) == (1, 1, True)
+
+
+async def test_a_server_that_still_does_not_answer_is_killed_and_started_again() -> None:
+    server = FakeServer()
+    server.resumes = False
+    async with supervised(server):
+        for pid in (2, 3):
+            server.hangs = True
+            await eventually(lambda: server.pid == pid and server.running)  # noqa: B023  # it ends within the turn
+    assert server.resumed == 2, "once for each time that it hung"
+
+
+async def test_a_server_that_died_of_a_full_disk_is_started_once_there_is_room() -> None:
+    server = FakeServer()
+    server.disk_full, server.running = True, False
+    with capture_logs() as logs:
+        async with supervised(server):
+            await eventually(lambda: sum(one["event"] == "database_waits_for_space" for one in logs) > DEATHS_MAX)
+            server.disk_full = False
+            await eventually(lambda: server.running)

@@ -19,7 +19,7 @@ from schemas.topics import TELEMETRY_AGGREGATED, routing_key
 from streams.effects import StepParams
 from tests.proof.load import DeliveryRecord
 from tests.proof.recording_chargers import LEAP_MWH, Content, Identity
-from tests.streams.reference import DAY_MS, UJ_PER_MWH, Connector, Meter
+from tests.streams.reference import DAY_MS, UJ_PER_MWH, Connector, End, Meter
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 Completed = dict[str, Any]
@@ -196,18 +196,24 @@ SELECT s.session_key, s.energy_uj, s.integrated_uj, s.hold, s.export_mwh, s.read
     {_ms("s.started_at")}, {_ms("s.last_at")}, s.end_reason, s.power_max_mw,
     s.register_before_mwh, {_ms("s.register_before_at")}, s.series_mwh,
     CASE WHEN s.register_before_at > s.ended_before_at THEN 0 ELSE coalesce(s.before_uj, 0) END,
-    {_ms("r.ts")}, r.energy_mwh, r.power_mw, r.energy_export_mwh, r.in_session_mwh, {_ms("r.next_ts")}, r.next_mwh
+    s.connector_key, {_ms("r.ts")}, r.energy_mwh, r.power_mw, r.energy_export_mwh, r.in_session_mwh, {_ms("r.next_ts")}
 FROM (
     SELECT *, lag(last_at) OVER timeline AS ended_before_at, lag(integrated_uj) OVER timeline AS before_uj
     FROM telemetry.session WHERE end_reason <> {int(EndReason.WITHDRAWN)}
     WINDOW timeline AS (PARTITION BY connector_key ORDER BY started_at, last_at, session_key)
 ) s LEFT JOIN (
-    SELECT *, lead(ts) OVER timeline AS next_ts, lead(energy_mwh) OVER timeline AS next_mwh FROM telemetry.reading
+    SELECT *, lead(ts) OVER timeline AS next_ts FROM telemetry.reading
     WINDOW timeline AS (PARTITION BY connector_key ORDER BY ts, seq NULLS FIRST, part, boot NULLS FIRST)
 ) r USING (session_key)
 ORDER BY s.session_key, r.ts, r.seq NULLS FIRST, r.part, r.boot NULLS FIRST
 """
-_HEAD = 14  # columns of the session
+_HEAD = 15  # columns of the session
+_LITTLE_MWH = 100_000  # of a session that has more no later register shows anything
+_SINCE = """
+SELECT (extract(epoch FROM ts) * 1000)::bigint, session_key, energy_mwh FROM telemetry.reading
+WHERE connector_key = %s AND ts BETWEEN to_timestamp(%s / 1000.0) AND to_timestamp(%s / 1000.0) + interval '1 day'
+ORDER BY ts, seq NULLS FIRST, part, boot NULLS FIRST
+"""
 _OF_CLOCKS = HoldReason.ENDED_BEFORE_START | HoldReason.CLOCK_AHEAD  # which its readings alone do not show
 
 
@@ -216,15 +222,20 @@ def sessions_follow_from_readings(connection: Connection) -> list[str]:
     register's part is what these account for."""
     wrong = []
     for head, rows in groupby(_rows(connection, _SESSION_ROWS), key=itemgetter(*range(_HEAD))):
-        key, energy_uj, integrated_uj, hold, *stored, end_reason, power_max_mw, base_mwh, base_ms, series, before = head
+        key, energy_uj, integrated_uj, hold, *stored, end_reason, power_max_mw = head[:10]
+        base_mwh, base_ms, series, before, connector_key = head[10:]
         base = None if base_mwh is None else (base_mwh, base_ms)
         meter = Meter(power_max_mw, base, series, before_uj=before)
         inside = [row[_HEAD:] for row in rows if row[_HEAD] is not None]
         for row in inside:
             meter.add(dict(zip(("ts_ms", "energy_mwh", "power_mw", "energy_export_mwh"), row[:4], strict=True)))
         registered_uj = sum(row[4] or 0 for row in inside) * UJ_PER_MWH
-        by = {"ts_ms": inside[-1][5], "energy_mwh": inside[-1][6]} if end_reason == EndReason.SUPERSEDED else None
-        reasons = 0 if end_reason == EndReason.OPEN else int(meter.reasons(end_reason, by)) | hold & _OF_CLOCKS
+        reasons = 0
+        if end_reason != EndReason.OPEN:
+            end = End(end_reason, inside[-1][5] if end_reason == EndReason.SUPERSEDED else None)
+            if meter.energy_uj // UJ_PER_MWH <= _LITTLE_MWH:
+                end.later = _later_register(connection, meter, key, connector_key, inside[-1][0])
+            reasons = int(meter.reasons(end)) | hold & _OF_CLOCKS
         times = (inside[0][0], inside[-1][0]) if inside else (None, None)
         recomputed = [meter.energy_uj, registered_uj, reasons, meter.export_mwh, len(inside), *times]
         found = [energy_uj, energy_uj - integrated_uj, hold, *stored]
@@ -239,6 +250,22 @@ def sessions_follow_from_readings(connection: Connection) -> list[str]:
         *_violations("sessions (key, stored, recomputed: energy_uj, by register, hold, exported, count, times)", wrong),
         *_violations("readings of a session without a row", orphans),
     ]
+
+
+def _later_register(
+    connection: Connection, meter: Meter, session_key: int, connector_key: int, last_ms: int
+) -> tuple[int, int] | None:
+    """The register that shows what the meter rose by at the end of a session, and its moment."""
+    rows = connection.execute(_SINCE, (connector_key, last_ms, last_ms)).fetchall()
+    own = [place for place, row in enumerate(rows) if row[1] == session_key]
+    after = rows[own[-1] + 1 :]
+    other = next((row[1] for row in after if row[1] is not None), None)
+    stop = max((place + 1 for place, row in enumerate(after) if row[1] == other), default=len(after))
+    for ts_ms, _, register in after[: stop if other is not None else None]:
+        shown = meter.decides({"ts_ms": ts_ms, "energy_mwh": register}, last_ms)
+        if shown is not None:
+            return ts_ms, shown
+    return None
 
 
 _METERS = f"""

@@ -438,33 +438,53 @@ class Meter:
         least = min(held, max(power_mw, 0)) if gap_ms <= HOUR_MS else 0
         return min(gap_ms, 7 * DAY_MS) * (held - least)
 
-    def _missing(self, reason: int, by: Reading | None) -> bool:
-        """Whether more may be the session's than was said of it."""
-        if self.base is None:
-            return False
-        since = self.begin_ms if self.first is None else self.base[1]
-        end_ms = self.at_ms or 0
-        if by is not None and by["energy_mwh"] is not None and by["energy_mwh"] >= self.base[0]:
-            elapsed = min(by["ts_ms"] - (since or 0), 7 * DAY_MS)
-            rest = min(by["energy_mwh"] - self.base[0], elapsed * self.power_max_mw // UJ_PER_MWH + 100_000)
-            powered = self.tail_uj + (self.before_uj if self.first is None else 0)
-            little = self.energy_uj // UJ_PER_MWH <= 100_000 and not self.export_mwh
-            return bool(little and rest - 3 * (powered // UJ_PER_MWH) > 100_000)
-        if self.energy_uj or self.export_mwh:
-            return False
-        end_ms = max(end_ms, by["ts_ms"]) if by is not None else end_ms
-        said = max(ms for ms in (since, self.power_ms) if ms is not None)
-        return reason == EndReason.TIMEOUT or end_ms - said > 120_000
+    def decides(self, r: Reading, ended_ms: int) -> int | None:
+        """The register of a reading after the session, if it shows what the meter rose by at its end."""
+        register = r["energy_mwh"]
+        if register is None or self.base is None or r["ts_ms"] - ended_ms > DAY_MS:
+            return None
+        base, base_ts = self.base
+        if base - 1_000 < register < base and register % 1_000 == 0:
+            register = base
+        return register if self.plausible(register - base, r["ts_ms"] - base_ts, 0) else None
 
-    def reasons(self, reason: int, by: Reading | None) -> int:
-        """Why a session that ends here is held. `by`: the reading that superseded it."""
+    def _missing(self, end: "End", nothing_mwh: int) -> bool:
+        """Whether more may be the session's than was said of it."""
+        if self.base is None or self.energy_uj // UJ_PER_MWH > 100_000 or self.export_mwh:
+            return False
+        since = self.base[1] if self.first is not None else self.begin_ms or 0
+        end_ms = max(self.at_ms or 0, end.next_ms or 0)
+        nothing = self.energy_uj == 0
+        of_its_end = end.later is not None and end.later[0] == end.next_ms
+        if nothing and not of_its_end:
+            said = since if self.power_ms is None else max(since, self.power_ms)
+            if end.reason == EndReason.TIMEOUT or end_ms - said > 120_000:
+                return True
+        if end.later is None:
+            return False
+        later_ms, register = end.later
+        most = self.most(end_ms - since)
+        if of_its_end or end.reason == EndReason.TIMEOUT:  # it may have gone on until then
+            most = self.most(later_ms - since) + 100_000
+        elif end_ms == since:  # its own register closed it
+            return False
+        powered = self.tail_uj + (self.before_uj if self.first is None else 0)
+        rest = min(register - self.base[0], most) - 3 * (powered // UJ_PER_MWH)
+        return rest > (max(nothing_mwh, 999) if of_its_end and nothing else 100_000)
+
+    def most(self, dt_ms: int) -> int:
+        """What the connector delivers in this time."""
+        return min(dt_ms, 7 * DAY_MS) * self.power_max_mw // UJ_PER_MWH
+
+    def reasons(self, end: "End", nothing_mwh: int = 0) -> int:
+        """Why a session that ends so is held. `nothing_mwh`: what the operator calls nothing delivered."""
         hold = self.hold & ~HoldReason.POWER_IMPLAUSIBLE
         explained = (self.head_uj + self.before_uj) // UJ_PER_MWH
         if self.late_mwh - 3 * explained > max(100_000, min(1_000_000, self.energy_uj // UJ_PER_MWH)):
             hold |= HoldReason.REGISTER_LATE
         if self.candidate is not None or self.export_candidate is not None:
             hold |= HoldReason.REGISTER_UNCONFIRMED
-        if self._missing(reason, by):
+        if self._missing(end, nothing_mwh):
             hold |= HoldReason.REGISTER_MISSING
         if self.first is None:
             hold |= self.hold & HoldReason.POWER_IMPLAUSIBLE
@@ -479,6 +499,15 @@ class Meter:
             if sure // UJ_PER_MWH > 3 * registered + 1_000_000:
                 hold |= HoldReason.REGISTER_AGAINST_POWER
         return hold
+
+
+@dataclass
+class End:
+    """How a session ended."""
+
+    reason: int
+    next_ms: int | None = None  # of the reading that superseded it
+    later: tuple[int, int] | None = None  # the first register since that shows what the meter rose by, and its moment
 
 
 @dataclass
@@ -560,6 +589,25 @@ class Connector:
                     flags |= Quality.ESTIMATED
             found.append(Found(r, session, flags, own, outside, rejected))
         return sessions, found
+
+    def reasons(self, session: Session, sessions: list[Session]) -> int:
+        """Why one of these sessions of the connector is held."""
+        if session.reason == EndReason.OPEN:
+            return 0
+        assert session.meter is not None
+        after = sessions.index(session) + 1
+        following = sessions[after].members if after < len(sessions) else []
+        readings = sorted((r for r, _ in self.readings), key=_place)
+        places = {id(r): place for place, r in enumerate(readings)}
+        stop = places[id(following[-1])] + 1 if following else len(readings)
+        by = session.superseded_by
+        end = End(session.reason, None if by is None else by["ts_ms"])
+        for r in readings[places[id(session.members[-1])] + 1 : stop]:
+            register = session.meter.decides(r, session.last_ms)
+            if register is not None:
+                end.later = r["ts_ms"], register
+                break
+        return int(session.hold | session.meter.reasons(end, self.params.void_mwh))
 
 
 class Reference:

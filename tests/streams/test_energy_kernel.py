@@ -23,7 +23,7 @@ ZERO, FELL = Quality.PLACEHOLDER_ZERO, Quality.METER_ROLLBACK
 LEAP, RESET = Quality.IMPLAUSIBLE_POWER, Quality.METER_RESET
 
 LATE = HoldReason.REGISTER_LATE
-ENDED = session_energy.SessionEnds(np.zeros(1, np.bool_), np.full(1, NULL), np.full(1, NULL))  # by the device
+ENDED = session_energy.SessionEnds(np.zeros(1, np.bool_), *(np.full(1, NULL) for _ in range(3)))  # by the device
 
 Reading = tuple[float, int | None, int | None]
 """Minute, register mWh, power mW."""
@@ -88,7 +88,7 @@ class Meter:
     @property
     def reasons(self) -> HoldReason:
         """Why it is held if it ends here."""
-        return HoldReason(int(session_energy.hold_reasons(self.energy, ENDED)[0]))
+        return HoldReason(int(session_energy.hold_reasons(self.energy, ENDED, 0)[0]))
 
 
 def _array(values: Sequence[int | None]) -> I64:

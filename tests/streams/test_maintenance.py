@@ -11,15 +11,17 @@ from typing import cast
 import numpy as np
 import psycopg
 import pytest
+from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from kit.clock import ManualClock, from_ms
 from kit.errors import Unavailable
+from schemas.frame_rows import WHOLE_FRAMES
 from streams.storage.commit import commit
 from streams.storage.store import Store
 from streams.storage.tables import WEEK_MS
-from streams.worker.decoding import FAILED, UNREADABLE
 from streams.worker.maintenance import MAINTAIN_EVERY_S, TRIM_EVERY_S, maintain_regularly
+from streams.worker.metrics import WorkerMetrics
 from streams.worker.processor import WorkerContext
 from tests.streams.frames_and_effects import T0_MS, effects_of, flush_of, random_readings
 
@@ -33,6 +35,7 @@ class Tables:
         self.calls: list[tuple[int, datetime | None]] = []
         self.status_limits: list[datetime] = []
         self.quarantine_limits: list[datetime] = []
+        self.dropped = 0
         self.window_limits: list[tuple[datetime, dict[str, int]]] = []
         self.threads: set[threading.Thread] = set()
         self._failures = list(failures)
@@ -40,9 +43,10 @@ class Tables:
     def drop_intervals(self, before: datetime) -> None:
         self.status_limits.append(before)
 
-    def drop_quarantined(self, before: datetime, keep_reasons: tuple[str, ...]) -> None:
-        assert keep_reasons == (UNREADABLE, FAILED)
+    def drop_quarantined(self, before: datetime, keep_reasons: tuple[str, ...]) -> int:
+        assert keep_reasons == WHOLE_FRAMES
         self.quarantine_limits.append(before)
+        return self.dropped
 
     def drop_windows(self, now: datetime, days: dict[str, int]) -> None:
         self.window_limits.append((now, days))
@@ -73,7 +77,8 @@ async def maintained(worker: WorkerContext, times: int, monkeypatch: pytest.Monk
 
 async def of_tables(tables: Tables, times: int, retention_days: int, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     with ThreadPoolExecutor(1) as executor:
-        parts = {"clock": ManualClock(_START), "store": tables, "executor": executor}
+        metrics = WorkerMetrics(CollectorRegistry())
+        parts = {"clock": ManualClock(_START), "store": tables, "executor": executor, "metrics": metrics}
         names = ("retention_days", "status_retention_days", "quarantine_retention_days")
         days = {name: lambda: retention_days for name in names}
         worker = cast(
@@ -117,6 +122,15 @@ async def test_what_is_too_old_is_looked_for_once_an_hour(monkeypatch: pytest.Mo
     kept = Tables()
     await of_tables(kept, 2, 0, monkeypatch)
     assert kept.status_limits == kept.quarantine_limits == kept.window_limits == []
+
+
+async def test_what_the_quarantines_retention_dropped_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = Tables()
+    tables.dropped = 7
+    with capture_logs() as logs:
+        await of_tables(tables, 1, 30, monkeypatch)
+    (said,) = [entry for entry in logs if entry["event"] == "quarantine_trimmed"]
+    assert (said["dropped"], said["received_before"]) == (7, "2025-12-06T08:00:00.000Z")
 
 
 async def test_a_failure_is_logged_and_maintenance_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,12 +18,12 @@ from kit.live.audience import LOOK_S, Audience
 from kit.live.view import InProcessLive
 from kit.observability.tracing import setup_tracing
 from schemas.frame import JOINED_MAGIC, FrameKind, join_frames
+from schemas.frame_rows import FAILED
 from schemas.packed import ROWS_MAX
 from streams.effects import READING_COLUMNS, Effects, StepParams
 from streams.engine.batch import Frame
 from streams.errors import Fenced, Gap
 from streams.worker.compute import StepStore
-from streams.worker.decoding import FAILED
 from streams.worker.frame_buffer import AHEAD, FrameBuffer
 from streams.worker.live_documents import CpuBudget
 from streams.worker.processor import (

@@ -251,7 +251,8 @@ def _session_figures(store: MemoryStore) -> Counter[Any]:
 def _expected_sessions(store: MemoryStore, reference: Reference) -> Counter[Any]:
     expected: Counter[Any] = Counter()
     for place, connector in reference.connectors.items():
-        for session in connector.timeline()[0]:
+        sessions = connector.timeline()[0]
+        for session in sessions:
             assert session.meter is not None
             is_open = session.reason == EndReason.OPEN
             expected[
@@ -261,7 +262,7 @@ def _expected_sessions(store: MemoryStore, reference: Reference) -> Counter[Any]
                 session.last_ms,
                 null_if(is_open, session.last_ms if session.end_ms is None else session.end_ms),
                 int(session.reason),
-                0 if is_open else int(session.hold | session.meter.reasons(session.reason, session.superseded_by)),
+                connector.reasons(session, sessions),
                 session.meter.energy_uj,
                 session.meter.export_mwh,
                 len(session.members),

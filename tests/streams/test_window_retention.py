@@ -5,7 +5,9 @@ from typing import Any
 import psycopg
 import pytest
 
+from kit.clock import from_ms
 from streams.settings import WorkerSettings
+from streams.storage import quarantine
 from streams.storage.store import Store
 from streams.storage.tables import COARSE, WEEK_MS, WINDOW, kept_of
 from streams.storage.windows.retention import drop_week
@@ -162,6 +164,27 @@ def test_refused_items_end_and_frames_that_nobody_has_looked_into_do_not(store: 
         connection.commit()
         row = connection.execute("SELECT to_timestamp(%s)", (T0_MS / 1_000 - 365 * 86_400,)).fetchone()
         assert row is not None
-        store.drop_quarantined(row[0], ("unreadable_frame",))
+        assert store.drop_quarantined(row[0], ("unreadable_frame",)) == 1
         left = connection.execute("SELECT reason FROM telemetry.quarantine ORDER BY 1").fetchall()
-    assert left == [("absurd",), ("unreadable_frame",)]
+        assert left == [("absurd",), ("unreadable_frame",)]
+        connection.execute("UPDATE telemetry.quarantine SET replayed_at = now() WHERE reason = 'unreadable_frame'")
+        connection.commit()
+        assert store.drop_quarantined(row[0], ("unreadable_frame",)) == 1, "it was replayed: nobody waits for it"
+
+
+def test_retention_goes_by_steps_to_its_end_and_past_what_a_replay_has(
+    store: Store, telemetry_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quarantine, "STEP_ROWS_MAX", 3)
+    with psycopg.connect(telemetry_url) as connection:
+        connection.execute(
+            "INSERT INTO telemetry.quarantine (partition, received_at, reason, detail, raw) "
+            "SELECT 0, to_timestamp(0), 'absurd', '', '' FROM generate_series(1, 10)"
+        )
+        connection.commit()
+        connection.execute("SELECT FROM telemetry.quarantine ORDER BY id LIMIT 2 FOR UPDATE")
+        assert store.drop_quarantined(from_ms(T0_MS), ()) == 8
+        connection.rollback()
+        assert store.drop_quarantined(from_ms(T0_MS), ()) == 2
+        monkeypatch.setattr(quarantine, "STEPS_MAX", 0)
+        assert store.drop_quarantined(from_ms(T0_MS), ()) == 0

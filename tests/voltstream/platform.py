@@ -50,6 +50,10 @@ class Up:
         assert response.status_code == 200, response.text
         return response.json()
 
+    def change(self, path: str, body: Any, **headers: str) -> httpx.Response:
+        """POST as an operator."""
+        return self._ask("POST", path, self.first_line["operator_token"], json=body, more_headers=headers)
+
     def text(self, path: str) -> str:
         """As anybody."""
         response = self._ask("GET", path, "")
@@ -77,6 +81,7 @@ class Up:
 
     def _ask(self, method: str, path: str, token: str, **more: Any) -> httpx.Response:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
+        headers |= more.pop("more_headers", {})
         return httpx.request(method, f"{self.api}{path}", headers=headers, timeout=30, trust_env=False, **more)
 
 

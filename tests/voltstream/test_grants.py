@@ -6,9 +6,10 @@ from typing import Any
 import psycopg
 import pytest
 
+from kit.audit.entry import COUNT_TELEMETRY, RECORD
 from kit.service import Service
 from tests.private_servers import PrivateServers, fresh_database
-from voltstream.runtime.database import ACCESS_ROLE, bring_up_to_date
+from voltstream.runtime.database import ACCESS_ROLE, AUDIT_ROLE, bring_up_to_date
 from voltstream.services import all_services
 
 Rights = set[tuple[str, str]]  # (role, what)
@@ -42,7 +43,7 @@ def connection(session_servers: PrivateServers) -> Iterator[psycopg.Connection[A
 
 
 def _asked(connection: psycopg.Connection[Any], query: str, role: str) -> list[tuple[Any, ...]]:
-    schemas = ["access", "migrations", *(one.owned_schema for one in all_services() if one.migrations)]
+    schemas = ["access", "audit", "migrations", *(one.owned_schema for one in all_services() if one.migrations)]
     return connection.execute(query, {"role": role, "schemas": schemas}).fetchall()
 
 
@@ -54,12 +55,14 @@ def test_a_role_has_the_rights_that_its_service_declares_and_no_other(
     connection: psycopg.Connection[Any], service: Service[Any]
 ) -> None:
     views = {name for name in service.reads if "(" not in name}
-    functions = {name.replace(", ", ",") for name in service.reads if "(" in name}  # as regprocedure writes them
+    contracts = [*service.reads, RECORD]  # every service may say who did what
+    functions = {name.replace(", ", ",") for name in contracts if "(" in name}  # as regprocedure writes them
     foreign = {(name, right) for name, right in _asked(connection, _RELATIONS, service.role) if not _own(service, name)}
     assert foreign == {(name, "SELECT") for name in views}
     own = {right for name, right in _asked(connection, _RELATIONS, service.role) if _own(service, name)}
+    writes = service.writes and not service.by_functions
     assert own == (
-        {"SELECT", "INSERT", "UPDATE", "DELETE"} if service.writes else {"SELECT"} if service.owned_schema else set()
+        {"SELECT", "INSERT", "UPDATE", "DELETE"} if writes else {"SELECT"} if service.owned_schema else set()
     )
     called = {name for name, _ in _asked(connection, _FUNCTIONS, service.role) if not _own(service, name)}
     assert called == {name for name in functions if not _own(service, name)}
@@ -72,7 +75,18 @@ def test_a_role_has_the_rights_that_its_service_declares_and_no_other(
 def test_tokens_are_for_the_authenticator_alone(connection: psycopg.Connection[Any]) -> None:
     seen = {name for name, _ in _asked(connection, _RELATIONS, ACCESS_ROLE)}
     assert seen == {"access.token"}
-    assert _asked(connection, _FUNCTIONS, ACCESS_ROLE) == []
+    assert [name for name, _ in _asked(connection, _FUNCTIONS, ACCESS_ROLE)] == [RECORD]
+
+
+def test_entries_of_the_audit_are_added_and_never_changed(connection: psycopg.Connection[Any]) -> None:
+    assert _asked(connection, _RELATIONS, AUDIT_ROLE) == []
+    called = {name for name, _ in _asked(connection, _FUNCTIONS, AUDIT_ROLE)}
+    assert called == {RECORD, COUNT_TELEMETRY}
+    roles = [AUDIT_ROLE, ACCESS_ROLE, *(service.role for service in _SERVICES)]
+    rights = {(name, right) for role in roles for name, right in _asked(connection, _RELATIONS, role)}
+    assert {right for name, right in rights if name.startswith("audit.")} == {"SELECT"}
+    called = {(role, name) for role in roles for name, _ in _asked(connection, _FUNCTIONS, role)}
+    assert {role for role, name in called if name.startswith(("audit.seal", "audit.forget"))} == {"audit_service"}
 
 
 def test_nobody_without_a_role_of_ours_may_anything(connection: psycopg.Connection[Any]) -> None:

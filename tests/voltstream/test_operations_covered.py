@@ -7,6 +7,7 @@ from fastapi.routing import iter_route_contexts
 
 from ingest.gateway import PATH
 from tests.api import (
+    test_api_audit,
     test_api_config,
     test_api_edge,
     test_api_pricing_operations,
@@ -16,6 +17,7 @@ from tests.api import (
 )
 from tests.api.reporting import test_reporting_edge
 from tests.billing import test_billing_edge
+from tests.ingest import test_reingest_http
 from voltstream.services import all_services
 
 
@@ -26,6 +28,7 @@ def _lower(operations: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
 ASKED = {
     *(("get", path) for path in test_api_edge.OPERATIONS),
     *(("post", path) for path in test_api_edge.POSTS),
+    *test_api_audit.OPERATIONS,
     *test_api_config.OPERATIONS,
     *test_api_pricing_operations.OPERATIONS,
     *test_api_reservations.OPERATIONS,
@@ -34,6 +37,7 @@ ASKED = {
     *test_reporting_edge.OPERATIONS,
     *_lower(test_billing_edge.OPERATIONS | test_billing_edge.FILES | test_billing_edge.WITHOUT_BODY),
     ("post", PATH),  # tests/ingest/test_ingest_gateway.py
+    *_lower(test_reingest_http.OPERATIONS),
 }
 
 

@@ -20,6 +20,7 @@ from kit.database.postgres import Database, open_database
 from kit.messaging.bus import DIRECT, EVENT_ID, FANOUT, Bus, Message
 from kit.messaging.outbox import OutboxEvent, Transaction, insert_async
 from kit.service import Consumes, Context, Job, Service, provided
+from kit.web.limits.settings import RequestLimitSettings
 from schemas.events import EventMetadata, envelope_of
 from schemas.topics import CONFIG_UPDATED, PRICING_UPDATED, exchange_of, routing_key
 from tests.waiting import eventually
@@ -166,7 +167,7 @@ def test_the_list_and_the_declarations_say_the_same() -> None:
     services = all_services()
     assert [service.name for service in services] == list(SERVICES)
     groups = {service.settings for service in services if service.settings is not None}
-    assert groups == set(settings_groups())
+    assert groups | {RequestLimitSettings} == set(settings_groups())
     published = {contract.name: one.name for one in services for contract in one.contracts}
     for service in services:
         for read in service.reads:
@@ -194,6 +195,13 @@ def test_every_adjustable_setting_has_an_owner_that_follows_it() -> None:
         assert one.description, one.name
         for name in owners[one.field]:
             assert follows_config(services[name]), f"{name} declares {one.name} and hears of no change"
+
+
+def test_the_limits_of_requests_are_of_every_service_that_serves_routes() -> None:
+    serving = {service.name for service in all_services() if service.router is not None}
+    owners = setting_owners()
+    for name in RequestLimitSettings.model_fields:
+        assert set(owners[name]) == serving
 
 
 def test_the_documentation_has_what_is_declared() -> None:

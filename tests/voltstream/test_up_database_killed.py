@@ -9,10 +9,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
 
 from kit.database.embedded import running_url
+from kit.database.postmaster import signal_server
 from tests.voltstream.platform import Up, readings, up
 from tests.waiting import eventually
 
@@ -91,6 +93,28 @@ async def test_what_was_acknowledged_survives_kills_of_the_database_and_the_ledg
             # Raw readings are listed once their first window is written.
             await eventually(lambda: _stored(platform, station_id) >= expected, within_s=60)  # noqa: B023  # it ends within the turn
         assert platform.get("/ready")["status"] == "ready"
+        assert platform.stop() == (0, "")
+
+
+async def test_a_database_that_was_stopped_continues_by_itself_and_ready_answers_meanwhile(data_dir: Path) -> None:
+    with up(data_dir, "--no-simulator") as platform:
+        chargers = Chargers(platform)
+        try:
+            await eventually(chargers.progressed(), within_s=60)
+            pid = _postmaster(data_dir)
+            signal_server(data_dir / "postgres", signal.SIGSTOP)
+
+            def unready() -> bool:
+                """Once the last success is old; whenever it is asked, it answers."""
+                ready = httpx.get(f"{platform.api}/ready", timeout=10, trust_env=False)
+                return ready.status_code == 503 and "no answer within 2 s" in ready.json()["checks"].get("database", "")
+
+            await eventually(unready, within_s=60)
+            await eventually(chargers.progressed(), within_s=60)
+            assert _postmaster(data_dir) == pid, "it was told to continue, not killed"
+        finally:
+            chargers.stop()
+        await eventually(lambda: platform.ledger()["closed"], within_s=60)
         assert platform.stop() == (0, "")
 
 

@@ -23,10 +23,10 @@ from kit.log.kafka import partitions_of
 from kit.masking import mask_secrets
 from kit.messaging.dead_letters import waiting_by_queue
 from kit.settings import Settings, group_of
+from schemas.frame_rows import WHOLE_FRAMES
 from schemas.settings import Retention
 from schemas.topics import READINGS_TOPIC
 from streams.storage.schema import check_partitions, stored_partitions
-from streams.worker.decoding import FAILED, UNREADABLE
 from voltstream.cli.doctor_server_checks import Check, run_server_checks
 from voltstream.runtime.database import statuses
 
@@ -171,13 +171,16 @@ def _tables(url: str, partitions: int | None) -> list[Check]:
 
 def _unprocessed_frames(connection: Connection[tuple[Any, ...]]) -> Check:
     """Frames that were acknowledged and could not be processed."""
-    reasons = [UNREADABLE, FAILED]
-    row = connection.execute("SELECT count(*) FROM telemetry.quarantine WHERE reason = ANY(%s)", (reasons,)).fetchone()
+    waiting = "SELECT count(*) FROM telemetry.quarantine WHERE reason = ANY(%s) AND replayed_at IS NULL"
+    row = connection.execute(waiting, (list(WHOLE_FRAMES),)).fetchone()
     frames = row[0] if row else 0
     if not frames:
         return Check("frames", True, "all were processed")
-    detail = f"{frames} are unprocessed in telemetry.quarantine ({', '.join(reasons)}): their readings count nowhere"
-    return Check("frames", False, detail, "look for frame_quarantined in the workers' logs; it names the fault")
+    detail = (
+        f"{frames} are unprocessed in telemetry.quarantine ({', '.join(WHOLE_FRAMES)}): their readings count nowhere"
+    )
+    fix = "look for frame_quarantined in the workers' logs; once its fault is mended: `voltstream quarantine replay`"
+    return Check("frames", False, detail, fix)
 
 
 def _charges(connection: Connection[tuple[Any, ...]]) -> Check:

@@ -44,8 +44,10 @@ _COMMANDS: Final = {
     ),
     "ledger": _Command("voltstream.cli.commands.ledger:ledger", "voltstream ledger --watch"),
     "token": _Command("voltstream.cli.commands.token:app"),
+    "audit": _Command("voltstream.cli.commands.audit:app"),
     "station": _Command("voltstream.cli.commands.stations:app"),
     "events": _Command("voltstream.cli.commands.events:app"),
+    "quarantine": _Command("voltstream.cli.commands.quarantine:app"),
     "simulate": _Command("simulator.cli:simulate", "voltstream simulate --stations 1000 --faults duplicate=0.05"),
     "replay": _Command("simulator.cli:replay", "voltstream replay readings.csv --map power_w=h --speed 60"),
     "rate": _Command(

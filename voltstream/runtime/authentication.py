@@ -24,7 +24,7 @@ async def open_authenticator(settings: Settings, url: str, web: Web) -> AsyncIte
     store = TokenStore(database)
     authenticator = Authenticator(store, web.clock, signed)
     try:
-        web.ready["database"] = database.ping
+        web.watch_database(database)
         web.app.state.authenticator = authenticator
         yield store
     finally:

@@ -29,6 +29,7 @@ from schemas.topics import exchange_of, routing_key
 from voltstream.runtime.backends import in_process_log, open_bus, open_live, open_log_writer
 from voltstream.runtime.config_updates import ConfigUpdates, open_config
 from voltstream.runtime.process import Lifespan
+from voltstream.runtime.request_limits import open_request_limits
 from voltstream.runtime.web import Web
 from voltstream.services import follows_config, queue_of
 
@@ -75,7 +76,11 @@ class Composition:
             await self._open_backends(services, stack)
             if any(follows_config(service) for service in services):
                 opened = open_config(self._settings, self._url, self._lifespan, self._web.registry)
-                self._config, self._config_updates = await stack.enter_async_context(opened)
+                config, self._config_updates = await stack.enter_async_context(opened)
+                self._config = config
+                if any(service.router is not None for service in services):
+                    limits = open_request_limits(self._settings, self._url, config, self._lifespan, self._web)
+                    await stack.enter_async_context(limits)
             for service in services:
                 await self._open(service, stack)
             uses_bus = any(service.consumes or service.run_with_bus for service in services)
@@ -139,9 +144,10 @@ class Composition:
     async def _database(self, service: Service[Any], stack: AsyncExitStack) -> Database | None:
         if not service.has_database or service.without_pool:
             return None
-        database = await open_database(self._url, name=f"voltstream {service.name}", role=service.role)
+        name, query_s_max = f"voltstream {service.name}", self._settings.query_s_max
+        database = await open_database(self._url, name=name, role=service.role, query_s_max=query_s_max)
         stack.push_async_callback(database.close)
-        self._web.ready.setdefault("database", database.ping)
+        self._web.watch_database(database)
         return database
 
     def _serve(self, service: Service[Any], components: Any) -> None:
@@ -263,9 +269,11 @@ async def serve(
     web = Web(f"voltstream {name}", SystemClock())
     async with AsyncExitStack() as stack:
         if any(service.router is not None for service in services):
+            from voltstream.runtime.auditing import open_audit
             from voltstream.runtime.authentication import open_authenticator  # not for a worker: see there
 
             await stack.enter_async_context(open_authenticator(settings, settings.database_url, web))
+            await stack.enter_async_context(open_audit(settings.database_url, web, lifespan))
         composition = Composition(settings, settings.database_url, lifespan, web, name)
         await stack.enter_async_context(composition.running(services))
         server = await stack.enter_async_context(web.serving(lifespan, settings, port=port))

@@ -9,6 +9,7 @@ from typing import Any, Final
 from psycopg import sql
 
 import kit
+from kit.audit.entry import AUDIT, COUNT_TELEMETRY, RECORD
 from kit.clock import format_rfc3339
 from kit.database.embedded import EmbeddedPostgres, running_url
 from kit.database.migrations import Migrations, MigrationStatus, migrate, standard_tables, status
@@ -25,6 +26,11 @@ from voltstream.services import all_services
 
 ACCESS: Final = Migrations("access", Path(kit.__file__).parent / "auth" / "migrations")
 ACCESS_ROLE: Final = "access_service"
+AUDIT_ROLE: Final = "audit_writer"  # of every process that serves routes; it adds entries and sees none
+OWN_GRANTS: Final = (
+    Grant(ACCESS_ROLE, "access", contracts=(RECORD,)),
+    Grant(AUDIT_ROLE, contracts=(RECORD, COUNT_TELEMETRY)),
+)
 # Of the embedded database's platform. They share one interpreter: while one commits, the other computes. More of them
 # make smaller flushes, of which each costs ~10 ms, and wait for each other.
 EMBEDDED_PARTITIONS: Final = 2
@@ -43,13 +49,14 @@ def bring_up_to_date(url: str, partitions: int, services: Sequence[Service[Any]]
     for service in services:
         if service.prepare is not None:
             service.prepare(url, partitions)
-    ensure_roles(url, [Grant(ACCESS_ROLE, "access"), Grant(ROLE, contracts=(CONTRACT,)), *grants_of(services)])
+    ensure_roles(url, [*OWN_GRANTS, Grant(ROLE, contracts=(CONTRACT,)), *grants_of(services)])
     return applied
 
 
 def sources_of(services: Sequence[Service[Any]]) -> list[Migrations]:
-    """The migrations of these services, each schema's standard tables first, and those of access tokens."""
-    sources = [ACCESS]
+    """The migrations of these services, each schema's standard tables first, and those of access tokens and
+    the audit."""
+    sources = [AUDIT, ACCESS]
     for service in services:
         if service.migrations is not None:
             schema = service.owned_schema
@@ -58,9 +65,10 @@ def sources_of(services: Sequence[Service[Any]]) -> list[Migrations]:
 
 
 def grants_of(services: Sequence[Service[Any]]) -> list[Grant]:
-    """What each service's role may do: its schema, its own contracts and those of others that it declares to read."""
+    """What each service's role may do: its schema, its own contracts, those of others that it declares to read, and
+    to add entries to the audit."""
     return [
-        Grant(service.role, service.owned_schema, service.writes, service.reads)
+        Grant(service.role, service.owned_schema, service.writes, (*service.reads, RECORD), service.by_functions)
         for service in services
         if service.has_database
     ]

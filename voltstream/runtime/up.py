@@ -15,17 +15,20 @@ import httpx
 
 from api.pricing.service import ensure_default
 from api.stations.registry.service import ensure_stations
+from ingest.settings import IngestSettings
 from kit.clock import Clock, SystemClock
 from kit.observability.logs import get_logger
 from kit.service import Service
-from kit.settings import Settings
+from kit.settings import Settings, group_of
 from kit.web.app import RunningServer
 from voltstream.errors import ChildFailed
+from voltstream.runtime.auditing import open_audit
 from voltstream.runtime.authentication import open_authenticator
 from voltstream.runtime.children import READY_S_MAX, Child, environment_of
 from voltstream.runtime.composition import Composition
 from voltstream.runtime.data_folder import published_address
 from voltstream.runtime.database import bring_up_to_date, owned_database, with_partitions
+from voltstream.runtime.free_space import free_space_check
 from voltstream.runtime.process import Lifespan
 from voltstream.runtime.simulated_fleet import SimulatedFleet
 from voltstream.runtime.simulated_stations import simulated_stations
@@ -69,9 +72,13 @@ async def run_up(
     web = Web("voltstream", SystemClock())
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(owned_database(settings, lifespan))
+        if not settings.database_url:
+            web.ready["disk"] = free_space_check(settings.data_dir, settings.free_space_mb_min)
         settings = await asyncio.to_thread(with_partitions, settings, url)
         await asyncio.to_thread(bring_up_to_date, url, settings.partitions)
         store = await stack.enter_async_context(open_authenticator(settings, url, web))
+        await stack.enter_async_context(open_audit(url, web, lifespan))
+        settings = _with_room_for(settings, options.stations)
         tokens = await working_tokens(settings, store)
         apart = _apart(settings, options.workers)
         children = await _started(apart, settings.model_copy(update={"database_url": url}), lifespan, web, stack)
@@ -94,6 +101,14 @@ async def run_up(
         announce(Started(server, tokens, {child.name: child.url for child in children if child.url}))
         await stack.enter_async_context(_on_top(options, fleet, server, tokens, web.clock, lifespan))
         await lifespan.wait()
+
+
+def _with_room_for(settings: Settings, stations: int) -> Settings:
+    """The fleet sends with one token, and after each start all of its stations are new to the gateway."""
+    bound = group_of(settings, IngestSettings).new_stations_per_hour_max
+    if not bound or bound >= 2 * stations:
+        return settings
+    return settings.model_copy(update={"new_stations_per_hour_max": 2 * stations})
 
 
 def _fleet(options: UpOptions, web: Web) -> SimulatedFleet | None:

@@ -13,6 +13,8 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from kit.clock import Clock
+from kit.database.postgres import Database
+from kit.database.write_probe import WriteProbe
 from kit.service import StreamingResponses
 from kit.settings import Settings
 from kit.web.app import RunningServer, make_app, serve
@@ -46,6 +48,11 @@ class Web:
             ready=self.ready,
             clock=self.clock,
         )
+
+    def watch_database(self, database: Database) -> None:
+        """Let /ready say whether it takes writes; one pool of a process is enough."""
+        if "database" not in self.ready:
+            self.ready["database"] = WriteProbe(database, self.clock.monotonic_s).check
 
     @asynccontextmanager
     async def serving(

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from api.reporting.analytics.buckets import Segment
 from api.reporting.analytics.metrics import Metric
 from api.reporting.analytics.models import FactorsUsed
-from api.reporting.rollups.facets import SUMS, Facet
+from api.reporting.rollups.facets import HOUR, SUMS, Facet
 from kit.database.postgres import Database
 from kit.web.paging import Cursor, Int32, Micros
 
@@ -109,9 +109,50 @@ class AnalyticsStore:
     async def sums(self, metric: Metric, series: Sequence[Series], segments: Sequence[Segment]) -> list[Sum]:
         """By series and bucket, those that are not 0 throughout."""
         keys = [one.series_key for one in series]
-        columns = list(zip(*segments, strict=True))
-        rows = await self._database.fetch(_sums(metric), keys, *columns)
+        buckets, starts, ends, daily = zip(*segments, strict=True)
+        if all(end - start == HOUR for _, start, end, _ in segments):
+            rows = await self._database.fetch(_sums_of_hours(metric), keys, buckets, starts, min(starts), max(ends))
+        else:
+            rows = await self._database.fetch(_sums(metric), keys, buckets, starts, ends, daily)
         return [Sum(row["series_key"], row["bucket"], row["currency"], tuple(row["sums"])) for row in rows]
+
+
+class _Parts(NamedTuple):
+    """SQL of a metric's sums: of a row each of hours and of days, and how rows are merged."""
+
+    of_hour: list[str]
+    of_day: list[str]
+    merge: str
+
+    def merged(self, table: str) -> tuple[str, str]:
+        """Of rows with columns s0, s1, …: their sums as an array, and whether any is not 0."""
+        sums = [f"{self.merge}({table}.s{place})" for place in range(len(self.of_hour))]
+        return ", ".join(f"{one}::bigint" for one in sums), " OR ".join(f"{one} <> 0" for one in sums)
+
+
+def _parts(metric: Metric) -> _Parts:
+    facet, names = SUMS[metric.facet], metric.sum_names
+    if metric.is_peak:
+        largest = ", ".join(f"r.sums[{place + 1}]" for place in range(len(facet.names)))
+        return _Parts([f"greatest({largest})"], ["r.sums[1]"], "max")
+    sums = [f"r.sums[{facet.place(name) + 1}]" for name in names]
+    return _Parts(sums, sums, "sum")
+
+
+@cache
+def _sums_of_hours(metric: Metric) -> str:
+    """SQL, where each segment is an hour: one scan from $4 to before $5. $1: series, $2: buckets, $3: their hours."""
+    parts = _parts(metric)
+    merged, some = parts.merged("p")
+    columns = ", ".join(f"{one} AS s{place}" for place, one in enumerate(parts.of_hour))
+    currency = "r.currency" if metric.in_currencies else "''::text"
+    return f"""
+SELECT p.series_key, p.bucket, p.currency, ARRAY[{merged}] AS sums FROM (
+    SELECT r.series_key, s.bucket, {currency} AS currency, {columns}
+    FROM reporting.hour AS r JOIN unnest($2::int[], $3::timestamptz[]) AS s (bucket, hour) ON s.hour = r.hour
+    WHERE r.facet = {metric.facet:d} AND r.series_key = ANY ($1::int[]) AND r.hour >= $4 AND r.hour < $5
+) AS p GROUP BY 1, 2, 3 HAVING {some}
+"""  # noqa: S608  # our own names
 
 
 @cache
@@ -120,15 +161,9 @@ def _sums(metric: Metric) -> str:
 
     An aggregate for each series and segment keeps the planner to one index scan each.
     """
-    facet, names = SUMS[metric.facet], metric.sum_names
-    if metric.is_peak:
-        largest = ", ".join(f"r.sums[{place + 1}]" for place in range(len(facet.names)))
-        of_hours, of_days, merge = [f"max(greatest({largest}))"], ["max(r.sums[1])"], "max"
-    else:
-        of_hours = of_days = [f"sum(r.sums[{facet.place(name) + 1}])" for name in names]
-        merge = "sum"
-    merged = ", ".join(f"{merge}(p.s{place})::bigint" for place in range(len(names)))
-    some = " OR ".join(f"{merge}(p.s{place}) <> 0" for place in range(len(names)))
+    parts = _parts(metric)
+    merged, some = parts.merged("p")
+    of_hours, of_days = ([f"{parts.merge}({one})" for one in sums] for sums in (parts.of_hour, parts.of_day))
     return f"""
 WITH segment AS MATERIALIZED (
     SELECT * FROM unnest($2::int[], $3::timestamptz[], $4::timestamptz[], $5::boolean[])

@@ -57,6 +57,8 @@ class RollUpService:
     async def run(self) -> None:
         """Note what has other factors of CO2, group stations and compute what is dirty, a batch of each in turn: none
         waits for the others. Another process that does so at the moment does it all."""
+        if not await self._store.has_work(self._database, self._clock.now()):
+            return
         for _ in range(ROUNDS_MAX):
             noted = await self._note_stale()
             grouped, computed = await self._group_some(), await self._compute_some()

@@ -1,4 +1,4 @@
-"""The SQL of roll-ups. Every method works in an open transaction that has the lock of all roll-ups.
+"""The SQL of roll-ups. Every method but `has_work` works in an open transaction that has the lock of all roll-ups.
 
 Rows of connectors are replaced by what is computed anew. What that changes is added to the rows of the series that they
 are members of, in the same transaction, so that these are the sum of their members' at any time.
@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from api.reporting.rollups import series_sql
-from api.reporting.rollups.facets import HOUR, SUMS, Facet, Fact, FactKey, Facts, Place, day_of
+from api.reporting.rollups.facets import HOUR, SUMS, Facet, Fact, FactKey, Facts, Place, day_of, hour_of
+from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
 
 _LOCK: Final = 0x7265706F7274  # "report": any number that is unused in this database
@@ -31,6 +32,12 @@ WHERE hour < $1 OR noted_at <= $2 ORDER BY hour, station_id LIMIT $3
 # No more than $2 are counted.
 _PASSED: Final = "SELECT count(*) FROM (SELECT FROM reporting.dirty_hour WHERE hour < $1 LIMIT $2) AS d"
 _OPEN: Final = "SELECT count(*) FROM reporting.dirty_hour WHERE hour >= $1"
+# Each by an index or of a table that is empty then. $1: the open hour; $2: noted before this one, it may be due.
+_WORK: Final = """
+SELECT EXISTS (SELECT FROM reporting.dirty_hour WHERE hour < $1 OR noted_at <= $2)
+    OR EXISTS (SELECT FROM reporting.co2_stale) OR EXISTS (SELECT FROM reporting.station WHERE grouped < revision)
+    OR EXISTS (SELECT FROM reporting.progress WHERE next IS NULL OR next < $1) AS work
+"""
 _CLEAN: Final = """
 DELETE FROM reporting.dirty_hour AS d
 USING unnest($1::timestamptz[], $2::text[], $3::bigint[]) AS done (hour, station_id, mark)
@@ -180,6 +187,11 @@ class RollUpStore:
         """Whether no other transaction changes roll-ups until the end of this one."""
         locked: bool = await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _LOCK)
         return locked
+
+    async def has_work(self, database: Database, now: datetime) -> bool:
+        """Whether anything may be to be grouped or computed: the one method that needs no transaction."""
+        row = await database.fetchrow(_WORK, hour_of(now), now - OPEN_HOUR_EVERY_MIN)
+        return row is not None and bool(row["work"])
 
     async def dirty(self, connection: Transaction, open_hour: datetime, now: datetime) -> list[DirtyHour]:
         """Hours to compute next, the oldest first: as many as are computed at once."""

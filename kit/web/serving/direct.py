@@ -18,10 +18,13 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind
 
+from kit.audit.actors import actor_for, kept_address
+from kit.audit.requests import REFUSALS, RequestAudit
 from kit.clock import Clock
 from kit.observability.logs import correlation_id, get_logger
 from kit.observability.tracing import child_traceparent, context_from, records_spans, start_span, traceparent_of
 from kit.web.health import HttpMetrics
+from kit.web.limits.requests import RequestLimits
 from kit.web.problem import INTERNAL, Problem, problem_of, problem_response
 from kit.web.request_ids import CORRELATION_KEY, NO_STORE, correlation_id_of, end_span
 from kit.web.route_rules import RouteRules, rules_of
@@ -59,6 +62,8 @@ class KnowsTokens(Protocol):
 class DirectConnection(Protocol):
     """A connection, as a request on it needs it."""
 
+    client: tuple[str, int] | None  # its address and port
+
     @property
     def head(self) -> bytes:
         """The headers of every response, as they are sent."""
@@ -72,6 +77,7 @@ class DirectRoutes:
 
     def __init__(self, app: FastAPI, metrics: HttpMetrics, clock: Clock) -> None:
         self._app = app
+        self.limits: RequestLimits = app.state.request_limits
         self.metrics = metrics
         self.monotonic_s = clock.monotonic_s
 
@@ -81,13 +87,16 @@ class DirectRoutes:
             return {}
         found: dict[bytes, DirectRoute] = {}
         authenticator: KnowsTokens | None = getattr(self._app.state, "authenticator", None)
+        audit: RequestAudit | None = getattr(self._app.state, "audit", None)
         for route in iter_route_contexts(self._app.routes):
             handler: DirectHandler | None = getattr(route.original_route, "direct", None)
             rules = rules_of(route) if handler is not None else None
             if handler is None or rules is None or rules.kinds is None or authenticator is None:
                 continue
+            if audit is not None and not rules.counted:
+                continue  # its requests are recorded one by one, with what the framework knows of them
             path, (method,) = str(route.path), route.methods or ("",)
-            found[path.encode()] = DirectRoute(path, method.encode(), rules, handler, authenticator, self)
+            found[path.encode()] = DirectRoute(path, method.encode(), rules, handler, authenticator, self, audit)
         return found
 
 
@@ -101,6 +110,7 @@ class DirectRoute:
     handler: DirectHandler
     authenticator: KnowsTokens
     routes: DirectRoutes
+    audit: RequestAudit | None
 
     def begin(self, connection: DirectConnection, headers: Mapping[bytes, bytes]) -> "DirectRequest | None":
         """The request with these headers, if its token is known and takes the route."""
@@ -123,8 +133,8 @@ class DirectRequest:
     """
 
     __slots__ = (
-        "_connection", "_route", "_span", "_started_s", "_traceparent", "body", "correlation_id", "disconnected",
-        "headers", "keep_alive", "principal", "response_complete",
+        "_connection", "_quota", "_route", "_span", "_started_s", "_traceparent", "body", "correlation_id",
+        "disconnected", "headers", "keep_alive", "principal", "response_complete",
     )  # fmt: skip
     more_body = False
     message_event = _Unawaited()
@@ -136,6 +146,7 @@ class DirectRequest:
         self._connection = connection
         self._started_s = route.routes.monotonic_s()
         self._traceparent = ""
+        self._quota = b""
         self._span: Span | None = None
         self.headers = headers
         self.principal = principal
@@ -163,11 +174,18 @@ class DirectRequest:
         if records_spans():
             parent = context_from(self.headers.get(b"traceparent", b"").decode("latin-1"))
             self._span = start_span(self._route.method.decode(), parent, SpanKind.SERVER)
+        limits = self._route.routes.limits
         try:
-            return self._route.handler(self)
+            near = limits.spend(self.principal)
+            if near:
+                self._quota = lines_of(near)
+            if self._route.handler(self):
+                return True
         except Exception as error:
             self.fail(error)
             return True
+        limits.give_back(self.principal)
+        return False
 
     def respond(self, status: int, head: bytes, body: bytes) -> None:
         """Answer it. `head`: the headers of this response, each as a line, with its Content-Length."""
@@ -175,8 +193,9 @@ class DirectRequest:
         if not self.disconnected:
             close = b"" if self.keep_alive else b"connection: close\r\n"
             own_id = self.correlation_id.encode()
-            response = b"%b%b%b%b: %b\r\n%b%b\r\n%b" % (
-                _STATUS_LINES[status], self._connection.head, head, CORRELATION_KEY, own_id, _NO_STORE, close, body
+            response = b"%b%b%b%b: %b\r\n%b%b%b\r\n%b" % (
+                _STATUS_LINES[status], self._connection.head, head, CORRELATION_KEY, own_id, _NO_STORE, self._quota,
+                close, body,
             )  # fmt: skip
             self._connection.write_response(response, close=not self.keep_alive)
         route = self._route
@@ -184,6 +203,17 @@ class DirectRequest:
         if self._span is not None:
             end_span(self._span, method, route.path, route.path, status)
         route.routes.metrics.observe(method, route.path, status, seconds)
+        if route.audit is not None:
+            if status in REFUSALS:
+                self._audit_refusal(route.audit, status, seconds)
+            else:
+                route.audit.telemetry.count(self.principal)
+
+    def _audit_refusal(self, audit: RequestAudit, status: int, seconds: float) -> None:
+        client, method = self._connection.client, self._route.method.decode()
+        address = kept_address(client[0]) if client else ""
+        actor = actor_for(self.principal, address, self.headers.get(b"authorization", b""))
+        audit.refused(actor, method, self._route.path, status, self.correlation_id, seconds)
 
     def fail(self, error: Exception) -> None:
         """Answer it with the problem that the error is."""

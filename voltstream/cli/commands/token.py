@@ -8,6 +8,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from kit.audit.entry import AUDIT
+from kit.audit.recording import local_account
 from kit.auth.token_store import KINDS, SUBJECT_CHARS_MAX, Kind, StoredToken, TokenStore, valid_subject
 from kit.clock import format_rfc3339
 from kit.settings import Settings
@@ -117,7 +119,8 @@ def tokens_table(tokens: Iterable[StoredToken]) -> Table:
 
 
 def _with_store(settings: Settings, work: Callable[[TokenStore], Awaitable[T]]) -> T:
-    return with_database(settings, "token", lambda database: work(TokenStore(database)), apply=[ACCESS])
+    who = local_account()
+    return with_database(settings, "token", lambda database: work(TokenStore(database, who)), apply=[AUDIT, ACCESS])
 
 
 def _described(token: StoredToken) -> dict[str, object]:

@@ -5,13 +5,12 @@ alone is not taken (429) once it is spent. One with readings among them is taken
 faulty station does not hold up those that share its requests; what is taken is kept, as ever.
 """
 
-import math
 from collections.abc import Callable
 from typing import Final
 
-from kit.web.problem import Problem
+from ingest.limits.declared import QUARANTINE
+from kit.web.limits.refusals import Refusals
 
-QUARANTINE_FULL: Final = "quarantine_full"
 _HOUR_S: Final = 3_600.0
 _TOKENS_MAX: Final = 100_000  # whose budgets are known, ~200 B each; when there are more, all are whole again
 
@@ -19,10 +18,11 @@ _TOKENS_MAX: Final = 100_000  # whose budgets are known, ~200 B each; when there
 class QuarantineBudgets:
     """By token. Not thread-safe."""
 
-    def __init__(self, per_hour: Callable[[], int], monotonic_s: Callable[[], float]) -> None:
+    def __init__(self, per_hour: Callable[[], int], monotonic_s: Callable[[], float], refusals: Refusals) -> None:
         """`per_hour`: items that each token may have refused, as it is now; 0: any number."""
         self._per_hour = per_hour
         self._monotonic_s = monotonic_s
+        self._refusals = refusals
         self._spent: dict[str, tuple[float, float]] = {}  # items, at that moment
 
     def spend(self, token_id: str, refused: int, accepted: int, example: str) -> None:
@@ -36,13 +36,8 @@ class QuarantineBudgets:
         items = max(0.0, items - (now_s - at_s) * per_hour / _HOUR_S)
         bound = 2 * per_hour if accepted else per_hour
         if items >= bound:
-            wait_s = math.ceil((items - bound + 1) * _HOUR_S / per_hour)
-            raise Problem(
-                429,
-                f"of this token {per_hour} refused items an hour are kept, and there were more; mend them: {example}",
-                headers={"Retry-After": str(wait_s)},
-                extensions={"reason": QUARANTINE_FULL},
-            )
+            wait_s = (items - bound + 1) * _HOUR_S / per_hour
+            raise self._refusals.refuse(QUARANTINE, per_hour, wait_s, token_id, f"mend them: {example}")
         if len(self._spent) >= _TOKENS_MAX:
             self._spent.clear()
         self._spent[token_id] = (items + refused, now_s)

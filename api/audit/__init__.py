@@ -1,0 +1,1 @@
+"""Who did what: the trail, its chain and its retention."""

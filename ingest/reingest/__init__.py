@@ -1,0 +1,1 @@
+"""Items of the quarantine become readings after all."""

@@ -1,0 +1,76 @@
+"""Who sent a request, and from where."""
+
+from contextvars import ContextVar
+from ipaddress import IPv6Address, ip_address
+from typing import Final, Protocol
+from uuid import UUID
+
+from starlette.types import Scope
+
+from kit.audit.entry import Actor, Token
+from kit.web.request_scope import PRINCIPAL, PRINCIPALS, selected_route
+
+_NETWORK_BITS: Final = 64  # of an IPv6 address: what one client may choose from freely is the rest
+_HOST_CHARS_MAX: Final = 64  # of what is no address
+
+current_request: Final[ContextVar[Scope | None]] = ContextVar("audited_request", default=None)
+"""The ASGI scope of the request that is handled; None outside of one."""
+
+
+class KnownActor(Protocol):
+    """A Principal, as the audit needs it."""
+
+    @property
+    def name(self) -> str:
+        """Kind and subject, or the token's id."""
+
+    @property
+    def kind(self) -> str:
+        """The kind of token."""
+
+    @property
+    def token_id(self) -> UUID:
+        """The token's id, which says nothing of the token."""
+
+
+def actor_of(scope: Scope) -> Actor:
+    """Who sent the request, as far as it is known by now."""
+    principal: KnownActor | None = scope.get(PRINCIPAL)
+    if principal is None:  # refused, or not asked yet
+        principal = next(iter(scope.get(PRINCIPALS, ())), None)
+    client = scope.get("client")
+    address = kept_address(client[0]) if client else ""
+    if principal is None:
+        return Actor(address=address)
+    authorization = next((value for key, value in scope["headers"] if key == b"authorization"), b"")
+    return actor_for(principal, address, authorization)
+
+
+def actor_for(principal: KnownActor, address: str, authorization: bytes) -> Actor:
+    """The actor that a verified token stands for. `authorization`: the header that it came in."""
+    return Actor(principal.name, principal.kind, token_kind(authorization), principal.token_id, address)
+
+
+def token_kind(authorization: bytes) -> Token:
+    """Whether an Authorization header has a stored or a signed token: no stored token has a point."""
+    return "signed" if b"." in authorization else "stored"
+
+
+def endpoint_of(scope: Scope) -> str | None:
+    """The template of the route that took the request."""
+    template = getattr(selected_route(scope), "path", None)
+    return template if isinstance(template, str) else None
+
+
+def kept_address(host: str) -> str:
+    """An address as it is kept. Of IPv6 the network, so that nobody has many."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host[:_HOST_CHARS_MAX]
+    if isinstance(address, IPv6Address) and not address.is_loopback:
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        kept = int(address) >> (128 - _NETWORK_BITS) << (128 - _NETWORK_BITS)
+        return f"{IPv6Address(kept)}/{_NETWORK_BITS}"
+    return str(address)

@@ -1,0 +1,276 @@
+"""What a device's token may send: readings, new stations, new weeks. Beyond, nothing of the request is taken."""
+
+import json
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import httpx
+import numpy as np
+import pyarrow as pa
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+from ingest.admission import Admitted, DecodedReadings, WireReading
+from ingest.limits import TelemetryBounds, TelemetryLimits
+from ingest.limits.novelty import WEEK_MS, KnownStations
+from ingest.settings import IngestSettings
+from kit.auth.token_store import Principal
+from kit.clock import ManualClock, from_ms
+from kit.live.view import InProcessLive
+from kit.web.limits.refusals import Refusals
+from kit.web.limits.settings import RequestLimitSettings
+from kit.web.problem import Problem
+from kit.web.serving.server import serve
+from schemas.frame import decode_header
+from tests.ingest import conftest
+from tests.ingest.conftest import BOUND_DEVICE, DEVICE, ControlledLog, make_gateway_app
+
+PATH: Final = "/api/v1/telemetry"
+NOW_MS: Final = 1_780_000_000_000
+JSON: Final = "application/json"
+ARROW: Final = "application/vnd.apache.arrow.stream"
+WAYS: Final = pytest.mark.parametrize("query", ["", "?strict=false"])  # directly, and by the framework
+
+
+@dataclass
+class Gateway:
+    """A gateway, its clock and what reached its log."""
+
+    client: httpx.AsyncClient
+    clock: ManualClock
+    log: ControlledLog
+    app: Any
+
+    @property
+    def items(self) -> int:
+        return sum(decode_header(frame).items for frame in self.log.frames)
+
+    async def post(self, body: Any, token: str = DEVICE, query: str = "", content_type: str = JSON) -> httpx.Response:
+        content = body if isinstance(body, bytes) else json.dumps(body)
+        headers = {"authorization": f"Bearer {token}", "content-type": content_type}
+        return await self.client.post(PATH + query, content=content, headers=headers)
+
+    async def limited(self, limit: str) -> bool:
+        return f'http_requests_limited_total{{limit="{limit}"}}' in (await self.client.get("/metrics")).text
+
+
+@asynccontextmanager
+async def gateway_with(monkeypatch: pytest.MonkeyPatch, **changes: int) -> AsyncIterator[Gateway]:
+    settings = IngestSettings().model_copy(update={"linger_ms": 1, **changes})
+    monkeypatch.setattr(conftest, "SETTINGS", settings)
+    log, clock = ControlledLog(), ManualClock(from_ms(NOW_MS))
+    app, _ = make_gateway_app(log, InProcessLive(), clock)
+    async with serve(app, "127.0.0.1", 0) as server, httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+        yield Gateway(client, clock, log, app)
+
+
+def reading(station: str = "CP1", weeks_ago: int = 0, seq: int = 0) -> dict[str, Any]:
+    return {"station_id": station, "connector_id": 1, "ts": NOW_MS - weeks_ago * WEEK_MS, "seq": seq}
+
+
+def arrow(rows: list[dict[str, Any]]) -> bytes:
+    table = pa.Table.from_pylist(rows)
+    types = {"ts": pa.timestamp("ms", tz="UTC"), "connector_id": pa.int16(), "seq": pa.int64()}
+    columns = [table.column(name).cast(types.get(name, pa.string())) for name in table.column_names]
+    table = pa.table(columns, table.column_names)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+# -- the attacks of the review ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content_type", [JSON, ARROW])
+@WAYS
+async def test_a_request_with_100_000_new_stations_reaches_no_log_and_others_are_answered(
+    query: str, content_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway_with(monkeypatch) as gateway:
+        rows = [reading(f"S{number}") for number in range(100_000)]
+        body = arrow(rows) if content_type == ARROW else json.dumps(rows).encode()
+        refused = await gateway.post(body, query=query, content_type=content_type)
+        assert (refused.status_code, refused.json()["reason"]) == (429, "new_stations_limited")
+        assert "this request has 100000" in refused.json()["detail"]
+        assert int(refused.headers["Retry-After"]) <= 3_600
+        assert refused.headers["RateLimit-Policy"] == '"new_stations";q=20000;w=3600'
+        assert gateway.items == 0
+        assert (await gateway.post([reading()], BOUND_DEVICE, query)).status_code == 202
+        assert await gateway.limited("new_stations")
+
+
+@pytest.mark.parametrize("content_type", [JSON, ARROW])
+@WAYS
+async def test_readings_a_week_apart_make_no_more_weeks_than_the_bound(
+    query: str, content_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway_with(monkeypatch) as gateway:
+        rows = [reading(weeks_ago=number) for number in range(255)]
+        body = arrow(rows) if content_type == ARROW else json.dumps(rows).encode()
+        refused = await gateway.post(body, query=query, content_type=content_type)
+        assert (refused.status_code, refused.json()["reason"]) == (429, "new_weeks_limited")
+        statuses = [(await gateway.post([row], query=query)).status_code for row in rows]
+        assert statuses == [202] * 60 + [429] * 195
+        assert gateway.items == 60
+        assert (await gateway.post(rows[:60], query=query)).status_code == 202  # they are there
+        assert (await gateway.post([reading()], BOUND_DEVICE, query)).status_code == 202
+        gateway.clock.advance(60)
+        assert (await gateway.post([rows[60]], query=query)).status_code == 202
+
+
+@WAYS
+async def test_beyond_its_readings_a_token_owes_them_and_no_body_of_it_is_decoded(
+    query: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bounds = {"station_readings_per_minute_max": 60, "fleet_readings_per_minute_max": 600}
+    async with gateway_with(monkeypatch, **bounds) as gateway:
+        batch = [reading(seq=number) for number in range(90)]
+        assert (await gateway.post(batch, BOUND_DEVICE, query)).status_code == 202  # 30 are owed
+        refused = await gateway.post(b"no json" * 1_000, BOUND_DEVICE, query)
+        assert (refused.status_code, refused.headers["Retry-After"]) == (429, "31")
+        assert refused.headers["RateLimit-Policy"] == '"readings";q=60;w=60'
+        assert (await gateway.post(batch, DEVICE, query)).status_code == 202
+        gateway.clock.advance(30)
+        assert (await gateway.post([reading()], BOUND_DEVICE, query)).status_code == 429
+        gateway.clock.advance(1)
+        assert [(await gateway.post([reading()], BOUND_DEVICE, query)).status_code for _ in range(2)] == [202, 429]
+        assert gateway.items == 181
+
+
+@WAYS
+async def test_beyond_its_requests_a_token_gets_429_on_either_way(query: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with gateway_with(monkeypatch) as gateway:
+        gateway.app.state.request_limits.follow(lambda: RequestLimitSettings(station_requests_per_minute_max=20))
+        answers = [await gateway.post([reading()], BOUND_DEVICE, query) for _ in range(21)]
+        assert [answer.status_code for answer in answers] == [202] * 20 + [429]
+        assert ["RateLimit" in answer.headers for answer in answers] == [False] * 17 + [True] * 4
+        assert answers[-2].headers["RateLimit"] == '"requests";r=0;t=60'
+        assert (await gateway.post([reading()], DEVICE, query)).status_code == 202
+        gateway.clock.advance(3)
+        assert [(await gateway.post([reading()], BOUND_DEVICE, query)).status_code for _ in range(2)] == [202, 429]
+        assert gateway.items == 22
+
+
+async def test_a_request_that_the_direct_path_declines_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with gateway_with(monkeypatch) as gateway:
+        gateway.app.state.request_limits.follow(lambda: RequestLimitSettings(station_requests_per_minute_max=4))
+        noise = np.random.default_rng(1).integers(0, 2**62, 2_000).tolist()
+        body = zstandard.compress(json.dumps([reading(seq=number) for number in noise]).encode())
+        assert len(body) > 4_096  # it is inflated in a thread
+        headers = {
+            "authorization": f"Bearer {BOUND_DEVICE}", "content-type": JSON, "content-encoding": "zstd"
+        }  # fmt: skip
+        statuses = [(await gateway.client.post(PATH, content=body, headers=headers)).status_code for _ in range(5)]
+        assert statuses == [202] * 4 + [429]
+
+
+async def test_a_station_is_new_once_whoever_sends_it_and_however_it_is_spelled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with gateway_with(monkeypatch, new_stations_per_hour_max=3) as gateway:
+        assert (await gateway.post([reading("a"), reading("A"), reading("b")])).status_code == 202
+        assert (await gateway.post([reading("CP1")], BOUND_DEVICE)).status_code == 202  # it names its station
+        assert (await gateway.post([reading("CP1"), reading("B")])).status_code in (202,)
+        both = await gateway.post([reading("d"), reading("e")])
+        assert (both.status_code, gateway.items) == (429, 6)
+        assert (await gateway.post([reading("A"), reading("b")])).status_code == 202
+
+
+async def test_zero_is_no_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    none = dict.fromkeys(
+        (
+            "station_readings_per_minute_max",
+            "fleet_readings_per_minute_max",
+            "new_stations_per_hour_max",
+            "new_weeks_per_hour_max",
+            "quarantined_per_hour_max",
+        ),
+        0,
+    )
+    async with gateway_with(monkeypatch, **none) as gateway:
+        rows = [reading(f"S{number}", number) for number in range(260)]
+        assert (await gateway.post(rows)).status_code == 202
+
+
+# -- laws -------------------------------------------------------------------------------------------------------------
+
+STEPS: Final = st.tuples(
+    st.sampled_from((1, 2)),
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=6),
+    st.integers(0, 2_000),
+)
+
+
+@given(st.integers(1, 8), st.integers(1, 8), st.lists(STEPS, max_size=40))
+def test_stations_and_weeks_are_taken_whole_or_not_at_all_and_never_beyond_the_bound(
+    stations_max: int, weeks_max: int, steps: list[tuple[int, list[tuple[int, int]], int]]
+) -> None:
+    clock = ManualClock()
+    bounds = TelemetryBounds(new_stations_per_hour=stations_max, new_weeks_per_hour=weeks_max)
+    limits = TelemetryLimits(lambda: bounds, clock.monotonic_s, Refusals(CollectorRegistry(), clock.monotonic_s))
+    known: tuple[set[int], set[int]] = (set(), set())
+    taken: list[tuple[int, float, int, int]] = []
+    for token, rows, pause_s in steps:
+        clock.advance(pause_s)
+        new = tuple({row[at] for row in rows} - known[at] for at in (0, 1))
+        who = Principal("device", uuid.UUID(int=token), None)
+        fits = len(new[0]) <= stations_max and len(new[1]) <= weeks_max
+        if not fits:
+            with pytest.raises(Problem, match="is reached"):
+                limits.judge(who, admitted(rows))
+            continue
+        waits = 0
+        while retry_s := refused(limits, who, admitted(rows)):
+            clock.advance(retry_s)
+            waits += 1
+        assert waits <= 2  # once for stations, once for weeks
+        assert not waits or new[0] or new[1]
+        known[0].update(new[0])
+        known[1].update(new[1])
+        taken.append((token, clock.monotonic_s(), len(new[0]), len(new[1])))
+    for token in (1, 2):
+        own = [row for row in taken if row[0] == token]
+        for at, bound in ((2, stations_max), (3, weeks_max)):
+            for first in range(len(own)):
+                for last in range(first, len(own)):
+                    within_s = own[last][1] - own[first][1]
+                    total = sum(row[at] for row in own[first : last + 1])
+                    assert total <= bound * (1 + within_s / 3_600) + 1e-3
+
+
+def refused(limits: TelemetryLimits, who: Principal, items: Admitted) -> int:
+    """The Retry-After; 0: it was taken."""
+    try:
+        limits.judge(who, items)
+    except Problem as problem:
+        return int(problem.headers["Retry-After"])
+    return 0
+
+
+def admitted(rows: list[tuple[int, int]]) -> Admitted:
+    readings = [WireReading(station_id=f"S{station}", connector_id=1, ts=0) for station, _ in rows]
+    return Admitted(DecodedReadings(readings, np.array([week * WEEK_MS for _, week in rows], np.int64)))
+
+
+@given(st.lists(st.lists(st.integers(0, 40), max_size=8), max_size=40))
+def test_the_newest_stations_are_known_and_memory_is_bounded(requests: list[list[int]]) -> None:
+    known = KnownStations(half_max=10)
+    recent: list[str] = []
+    for numbers in requests:
+        stations = [f"s{number}" for number in numbers]
+        unknown = known.unknown(stations)
+        upper = {station.upper() for station in stations}
+        assert unknown <= upper
+        assert unknown.isdisjoint(recent[-9:])
+        known.add(unknown)
+        recent = [station for station in recent if station not in upper] + sorted(upper)
+        assert not known.unknown(recent[-1:])
+    assert len(known._newer) <= 10
+    assert len(known._older) <= 10
