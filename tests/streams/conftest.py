@@ -42,8 +42,10 @@ def prepared(postgres_url: str, prepared_template: str) -> Callable[[], Abstract
         name = f"test_{uuid4().hex}"
         with psycopg.connect(postgres_url, autocommit=True) as admin:
             admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
-            yield f"{postgres_url.rpartition('/')[0]}/{name}"
-            admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+            try:
+                yield f"{postgres_url.rpartition('/')[0]}/{name}"
+            finally:
+                admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
     return cloned
 

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -51,9 +51,13 @@ def test_coarse_windows_are_of_all_readings_whatever_is_done_in_any_order(
 ) -> None:
     """Beside a database in which nothing is dropped, moved, refreshed or compressed."""
     rng = random.Random(f"{seed} {order}")
-    with prepared() as url, prepared() as whole:
-        opened = [Connections(partial(open_writer, one), 2) for one in (url, whole)]
-        stores = [Store(connections) for connections in opened]
+    with (
+        prepared() as url,
+        prepared() as whole,
+        closing(Connections(partial(open_writer, url), 2)) as connections,
+        closing(Connections(partial(open_writer, whole), 2)) as of_whole,
+    ):
+        stores = [Store(connections), Store(of_whole)]
         for store in stores:
             feed_fleet(store, seed)
         steps = ["refresh", "compress", "refresh", "compress", "late", "late", "late"]
@@ -86,8 +90,6 @@ def test_coarse_windows_are_of_all_readings_whatever_is_done_in_any_order(
             of_dropped = None if fresh else dropped_before(url)
             assert of_minutes(after, of_dropped) == of_minutes(wanted, of_dropped), (steps, step)
         assert dropped_before(url) == from_ms(START_MS + 2 * WEEK_MS)
-        for connections in opened:
-            connections.close()
 
 
 def same_border(url: str, whole: str) -> None:
