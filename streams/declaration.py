@@ -32,7 +32,7 @@ from streams.storage.connections import Connections, open_writer
 from streams.storage.lake_move import LakeMover
 from streams.storage.schema import MIGRATIONS, check_partitions, lay_out
 from streams.storage.store import Store
-from streams.storage.window_retention import MINUTE
+from streams.storage.windows.retention import MINUTE
 from streams.worker.embedded_worker import EmbeddedWorker
 from streams.worker.kafka_worker import KafkaSource, KafkaWorker
 from streams.worker.lake import LakeRunner

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Final
 from uuid import uuid4
 
 import psycopg
@@ -26,6 +27,10 @@ from deploy.servers import (
     sweep,
 )
 
+# TimescaleDB's jobs would connect to a template, which can then not be cloned, and refresh and compress at any moment:
+# tests do both where they are about it. Without the extension the setting means nothing.
+_POSTGRES_SETTINGS: Final = {"timescaledb.max_background_workers": "0"}
+
 
 class PrivateServers:
     """Servers by name. Their methods block: from async code, `await asyncio.to_thread(servers.kafka.kill)`."""
@@ -35,7 +40,7 @@ class PrivateServers:
         if tls is None:
             sweep()
         self._run = run_folder("tls" if tls else "")
-        self.postgres: Server = SERVERS[Postgres.name](self._run)
+        self.postgres: Server = Postgres(self._run / Postgres.name, _POSTGRES_SETTINGS)
         self.rabbitmq: Server = SERVERS[RabbitMQ.name](self._run)
         self.kafka: Server = SERVERS[Kafka.name](self._run)
         self.redis: Server = SERVERS[Redis.name](self._run)

@@ -4,7 +4,7 @@ dictionaries leave what changes: ~10 B, where a row of PostgreSQL has 24 B of he
 Measured: bytes a reading and a window, indexes included, as PostgreSQL stores them and in the lake, of the Bolite data
 set (if it is there) and of a simulated fleet, whose readings go through the step, the commit and the move as in the
 product. Beside: the bare columns of readings, compressed by zstd alone. The layout is that of the server: TimescaleDB's
-where it has it.
+where it has it, and then also as its columnstore has them.
 """
 
 import tempfile
@@ -32,7 +32,7 @@ from simulator.fleet.spec import FleetSpec
 from streams.effects import StepParams
 from streams.state.encoding import load_state, snapshot
 from streams.storage.commit import Flush, commit
-from streams.storage.connections import Connections, open_writer
+from streams.storage.connections import Connection, Connections, open_writer
 from streams.storage.events import FlushContext
 from streams.storage.lake_move import LakeMover
 from streams.storage.lake_rows import READINGS, WINDOWS, Rows, copy_rows
@@ -48,10 +48,14 @@ _BOLITE_QUICK_ROWS: Final = 5_000
 _FLUSH_ROWS: Final = 20_000
 _START_MS: Final = 1_790_208_000_000  # the beginning of a week
 _LATER_DAYS: Final = 100
+# Of a week's tables; TimescaleDB keeps what it compressed in tables apart.
 _SIZES: Final = """
 SELECT sum(pg_total_relation_size(c.oid))::bigint FROM pg_inherits AS h JOIN pg_class AS c ON c.oid = h.inhrelid
 WHERE h.inhparent = %s::regclass
 """
+_COMPRESS: Final = "SELECT count(compress_chunk(chunk)) FROM show_chunks(%s) AS chunk"
+_COMPRESSED_SIZE: Final = "SELECT hypertable_size(%s)"
+_TABLES: Final = ("telemetry.reading", "telemetry.window_1m")
 
 
 def run(bench: BenchmarkRun) -> list[Result]:
@@ -75,13 +79,12 @@ def _measure(name: str, readings: pa.Table, url: str, folder: Path) -> list[Resu
             _store(Store(connections), partition, rows)
         with psycopg.connect(url) as connection:
             count, windows = (
-                connection.execute(f"SELECT count(*) FROM telemetry.{table}".encode()).fetchone()  # noqa: S608  # our own names
-                for table in ("reading", "window_1m")
+                connection.execute(f"SELECT count(*) FROM {table}".encode()).fetchone()  # noqa: S608  # our own names
+                for table in _TABLES
             )
-            reading_bytes, window_bytes = (
-                connection.execute(_SIZES, (f"telemetry.{table}",)).fetchone() for table in ("reading", "window_1m")
-            )
+            reading_bytes, window_bytes = (connection.execute(_SIZES, (table,)).fetchone() for table in _TABLES)
             layout = connection.execute("SELECT layout FROM telemetry.storage").fetchone()
+            compressed = _compressed(connection) if layout == ("community",) else None
         assert count
         assert windows
         assert layout
@@ -99,7 +102,7 @@ def _measure(name: str, readings: pa.Table, url: str, folder: Path) -> list[Resu
         connections.close()
     lake = sum(file.file_bytes for file in files) / rows
     note = f"{rows:,} of {count[0]:,} readings in {len(files)} files; layout {layout[0]}"
-    return [
+    results = [
         Result(f"a reading in the lake, {name}", lake, "B", TARGET_READING, higher_is_better=False, note=note)
         .compare("as stored", reading_bytes[0] / count[0])
         .compare("its columns, zstd alone", bare),
@@ -110,6 +113,22 @@ def _measure(name: str, readings: pa.Table, url: str, folder: Path) -> list[Resu
             f"in {len(of_windows)} files",
         ).compare("as stored", window_bytes[0] / windows[0]),
     ]  # fmt: skip
+    if compressed is not None:
+        rows_of = (count[0], windows[0])
+        results = [
+            result.compare("compressed", octets / stored)
+            for result, octets, stored in zip(results, compressed, rows_of, strict=True)
+        ]
+    return results
+
+
+def _compressed(connection: Connection) -> list[int]:
+    """Bytes of readings and of windows of a minute once TimescaleDB's policy has compressed them, indexes included."""
+    for table in _TABLES:
+        connection.execute(_COMPRESS, (table,))
+    connection.commit()
+    found = [connection.execute(_COMPRESSED_SIZE, (table,)).fetchone() for table in _TABLES]
+    return [int(row[0]) for row in found if row]
 
 
 def _store(store: Store, partition: int, readings: pa.Table) -> None:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Final
 from zlib import crc32
@@ -30,6 +31,7 @@ _SETTINGS: Final = {
     "max_wal_size": "4GB",
     "fsync": "on",
     "synchronous_commit": "on",
+    "jit": "off",  # as on every connection of the product
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_min_messages": "warning",
@@ -42,6 +44,11 @@ class Postgres(Server):
     name: ClassVar[str] = "postgres"
     variable: ClassVar[str] = "VOLTSTREAM_DATABASE_URL"
     stop_signal: ClassVar[signal.Signals] = signal.SIGINT  # "fast": does not wait for clients to leave
+
+    def __init__(self, home: Path, settings: Mapping[str, str] | None = None) -> None:
+        """`settings`: of the server, beside those that it always has."""
+        super().__init__(home)
+        self._settings = {**_SETTINGS, **(settings or {})}
 
     @property
     def url(self) -> str:
@@ -71,7 +78,7 @@ class Postgres(Server):
         cluster = self._cluster
         if not (cluster / "PG_VERSION").exists():
             self._initialise(binaries, cluster, account)
-        settings = {**_SETTINGS, "port": str(self.port())}
+        settings = {**self._settings, "port": str(self.port())}
         if self.tls:
             settings |= {"ssl": "on", **self._own_certificate(self.tls, cluster, account)}
         options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]

@@ -13,7 +13,6 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
-from schemas.quality import REGISTER_UNUSABLE, Quality
 from streams.effects import NULL_I64, Columns, Effects, RefusedItems
 from streams.errors import BorderMoved, Fenced
 from streams.session_ids import session_octets
@@ -22,6 +21,7 @@ from streams.storage.bays import write_bays
 from streams.storage.binary_copy import encode, encode_arrays
 from streams.storage.connections import Connection
 from streams.storage.events import FlushContext, OutboxRow, SessionEventRow, WindowEventRow
+from streams.storage.revisions import bounds_of, by_week, remeasure_windows, revise_readings
 from streams.storage.status import MERGE_STATUS, STATUS_INTERVAL, WITHDRAW_STATUS, WITHDRAWN, revisions, write_silences
 from streams.storage.store import Store
 from streams.storage.tables import (
@@ -31,35 +31,11 @@ from streams.storage.tables import (
     StoredTable,
     merge_sessions,
     merge_windows,
-    revise_readings,
 )
 
 _PROGRESS: Final = "SELECT epoch, next, commits, border_ms FROM telemetry.stream_offset WHERE partition = %s"
 _MERGE_SESSIONS: Final = merge_sessions()
-_REVISE_READINGS: Final = revise_readings()
 _INSERT_READINGS: Final = f"INSERT INTO {READING.name} ({READING.columns}) SELECT * FROM {READING.given}".encode()  # noqa: S608  # our own names
-# The registers of windows, read again from the readings: a merge can add a register, not take one out.
-_EXPORTED: Final = f"energy_export_mwh IS NOT NULL AND flags & {int(Quality.EXPORT_IMPLAUSIBLE)} = 0"
-_REMEASURE: Final = f"""
-UPDATE telemetry.window_1m AS w SET energy_n = r.n, energy_first_ts = r.first_ts, energy_first_mwh = r.first_mwh,
-    energy_last_ts = r.last_ts, energy_last_mwh = r.last_mwh, energy_export_first_ts = e.first_ts,
-    energy_export_first_mwh = e.first_mwh, energy_export_last_ts = e.last_ts, energy_export_last_mwh = e.last_mwh,
-    revision = revision + 1
-FROM unnest(%s::int[], %s::bigint[]) AS wanted (key, bucket_ms) CROSS JOIN LATERAL (
-    SELECT 'epoch'::timestamptz + wanted.bucket_ms * interval '1 millisecond' AS bucket
-) AS b CROSS JOIN LATERAL (
-    SELECT count(*) AS n, min(ts) AS first_ts, (array_agg(energy_mwh ORDER BY ts, energy_mwh))[1] AS first_mwh,
-        max(ts) AS last_ts, (array_agg(energy_mwh ORDER BY ts DESC, energy_mwh DESC))[1] AS last_mwh
-    FROM telemetry.reading WHERE connector_key = wanted.key AND ts >= b.bucket AND ts < b.bucket + interval '1 minute'
-        AND energy_mwh IS NOT NULL AND flags & {int(REGISTER_UNUSABLE)} = 0
-) AS r CROSS JOIN LATERAL (
-    SELECT min(ts) AS first_ts, (array_agg(energy_export_mwh ORDER BY ts, energy_export_mwh))[1] AS first_mwh,
-        max(ts) AS last_ts, (array_agg(energy_export_mwh ORDER BY ts DESC, energy_export_mwh DESC))[1] AS last_mwh
-    FROM telemetry.reading WHERE connector_key = wanted.key AND ts >= b.bucket AND ts < b.bucket + interval '1 minute'
-        AND {_EXPORTED}
-) AS e
-WHERE w.connector_key = wanted.key AND w.bucket = b.bucket
-"""  # noqa: S608  # a constant
 _QUARANTINE: Final = """
 INSERT INTO telemetry.quarantine (partition, received_at, station_id, connector_id, reason, detail, raw)
 SELECT %s, 'epoch'::timestamptz + received_ms * interval '1 millisecond', station_id, connector_id, reason, detail, raw
@@ -310,10 +286,13 @@ def _merge(connection: Connection, flush: Flush) -> None:
         _merge_rows(connection, *merge_windows(effects.windows), effects.windows)
     if len(effects.revised["connector_key"]):
         revised = effects.revised | {"extra": _texts(effects.revised_extra)}
-        _merge_rows(connection, REVISED, _REVISE_READINGS, revised)
+        for week in by_week(revised, "ts_ms"):
+            _merge_rows(connection, REVISED, revise_readings(bounds_of("r", "ts", week)), week)
     if len(effects.remeasured["bucket_ms"]):
-        columns = (effects.remeasured[name].tolist() for name in ("connector_key", "bucket_ms"))
-        connection.execute(_REMEASURE.encode(), _transposed(sorted({*zip(*columns, strict=True)}), 2))
+        for week in by_week(effects.remeasured, "bucket_ms"):
+            columns = (week[name].tolist() for name in ("connector_key", "bucket_ms"))
+            wanted = _transposed(sorted({*zip(*columns, strict=True)}), 2)
+            connection.execute(remeasure_windows(bounds_of("w", "bucket", week)), wanted)
     if len(effects.sessions["session_key"]):
         _merge_rows(connection, SESSION, _MERGE_SESSIONS, _session_columns(effects))
     if effects.status.any_rows:

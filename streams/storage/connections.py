@@ -20,9 +20,12 @@ DELETED_ROWS_MAX: Final = 50_000  # by retention at once, ~0.5 s of one connecti
 _LEASE_S_MAX: Final = 60.0  # every lease is one transaction; the longest, a full batch, takes a few seconds
 # A worker that is gone locks its rows until the server notices: within 25 s when its host vanished (10 s + 3 * 5 s),
 # within 30 s when it hangs between two statements. Where it hangs within one, its successor ends it (Store.acquire).
+# What a pass changes of old readings is stored, however many are compressed with them: refused, it would be tried for
+# ever. Without TimescaleDB that setting means nothing.
 _SETTINGS: Final = """
 SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;
 SET idle_in_transaction_session_timeout = '30s'; SET lock_timeout = '60s'; SET jit = off;
+SET timescaledb.max_tuples_decompressed_per_dml_transaction = 0;
 """
 
 

@@ -32,7 +32,7 @@ from streams.storage.connections import Connection, Connections
 from streams.storage.lake_rows import READINGS, WINDOWS, Digest, LakeTable, copy_rows, from_arrow, to_arrow
 from streams.storage.store import IDENTITY_TS_SLACK_MS
 from streams.storage.tables import WEEK_MS
-from streams.storage.window_retention import drop_week
+from streams.storage.windows.retention import drop_week
 
 _log = get_logger(__name__)
 
@@ -307,9 +307,6 @@ class LakeMover:
     def _move_windows(self, connection: Connection, before: datetime, last_end: datetime) -> list[Move]:
         """The windows of a minute of weeks whose readings were moved: behind the border they change no more. Nor do,
         once it is raised, those of weeks that have no readings because these were dropped."""
-        (layout,) = connection.execute("SELECT layout FROM telemetry.storage").fetchone() or ("",)
-        if layout == "community":
-            return []
         old = [week for week in _weeks_of(connection, "window_1m") if from_ms((week + 1) * WEEK_MS) <= before]
         done = {week for (week,) in connection.execute("SELECT week FROM telemetry.lake_week")}
         bare = {week for week in old if from_ms((week + 1) * WEEK_MS) <= last_end} - done

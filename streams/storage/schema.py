@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final
 
 import psycopg
 from psycopg import sql
@@ -20,10 +20,8 @@ from kit.database.migrations import Migrations, migrate, standard_tables
 from kit.database.postgres import connect_sync, outages
 from kit.database.roles import Grant, ensure_roles
 from kit.errors import ConfigError
-from streams.storage.tables import COARSE, WEEK_MS, WINDOW, kept_of, select_coarse
-
-Layout = Literal["community", "apache", "plain"]
-Connection = psycopg.Connection[tuple[Any, ...]]
+from streams.storage.tables import WEEK_MS
+from streams.storage.windows.relations import Connection, Layout, coarse_relations, interval, renew_coarse
 
 MIGRATIONS: Final = Migrations("telemetry", Path(__file__).parent / "migrations")
 WRITER_ROLE: Final = "worker_service"
@@ -36,8 +34,6 @@ _LOCK_KEY: Final = 0x766F6C73  # any number that is locked for nothing else in t
 _WINDOW_FILLFACTOR: Final = 60
 # Raw rows older than two pieces are no longer written, except by back-fills, which TimescaleDB also accepts.
 _COLUMNSTORE_AFTER: Final = timedelta(milliseconds=2 * WEEK_MS)
-_REFRESH_EVERY: Final = timedelta(minutes=5)  # how late a late reading shows in a coarse window that is materialised
-_REFRESH_BEHIND: Final = timedelta(hours=1)  # newer than this, plus one bucket, is computed on request
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +69,7 @@ def lay_out(url: str, partitions: int) -> Layout:
             if layout is None:
                 return _lay_out(connection, partitions)
             _renew_functions(connection, layout)
-            _renew_coarse(connection, layout)
+            renew_coarse(connection, layout)
             return layout
 
 
@@ -106,7 +102,7 @@ def statements(layout: Layout, extension_schema: str = "public") -> list[str]:
             _noted(functions),
             "SELECT telemetry.partition_by_week('reading', 'ts', '')",
             f"SELECT telemetry.partition_by_week('window_1m', 'bucket', 'WITH (fillfactor = {_WINDOW_FILLFACTOR})')",
-            *coarse_relations(),
+            *coarse_relations(layout),
         ]
     week = f"INTERVAL '{WEEK_MS // 86_400_000} days'"
     return [
@@ -118,7 +114,7 @@ def statements(layout: Layout, extension_schema: str = "public") -> list[str]:
         ),
         functions,
         _noted(functions),
-        *_coarse_statements(layout),
+        *coarse_relations(layout),
         *(_columnstore() if layout == "community" else ()),
     ]
 
@@ -171,40 +167,6 @@ def _version_of(functions: str) -> str:
     return hashlib.sha256(functions.encode()).hexdigest()[:16]
 
 
-def _renew_coarse(connection: Connection, layout: Layout) -> None:
-    """Make the coarse windows again where they lack columns that those of a minute have got since, or do not know what
-    is kept of minutes that were dropped. They are computed from both, so that nothing is lost."""
-    name = next(iter(COARSE))
-    found = connection.execute(
-        "SELECT array_agg(attname::text) FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0",
-        (f"telemetry.{name}",),
-    ).fetchone()
-    complete = found is not None and set(found[0] or ()) >= {field.name for field in WINDOW.fields}
-    if complete and (layout == "community" or _knows_kept(connection, name)):
-        return
-    for statement in renewed_coarse(layout):
-        connection.execute(statement.encode())
-
-
-def _knows_kept(connection: Connection, name: str) -> bool:
-    found = connection.execute(
-        "SELECT strpos(pg_get_viewdef(to_regclass(%s)), %s) > 0", (f"telemetry.{name}", f"{name}_kept")
-    ).fetchone()
-    return found == (True,)
-
-
-def renewed_coarse(layout: Layout) -> list[str]:
-    """The DDL that makes the coarse windows again; each is dropped with the function of its rows."""
-    kind = "MATERIALIZED VIEW" if layout == "community" else "VIEW"
-    dropped = [f"DROP {kind} IF EXISTS telemetry.{name} CASCADE" for name in COARSE]
-    return [*dropped, *_coarse_statements(layout)]
-
-
-def _coarse_statements(layout: Layout) -> list[str]:
-    """The DDL of the coarse windows."""
-    return [*_continuous_aggregates(), *_spans(materialised=True)] if layout == "community" else coarse_relations()
-
-
 def _try_extension(url: str) -> None:
     """Create TimescaleDB's extension where the server offers it; without the library or the right, go on without it."""
     with connect_sync(url, name="voltstream prepare", autocommit=True) as connection, outages():
@@ -239,57 +201,6 @@ def _extension(connection: Connection) -> tuple[bool, str]:
     return (False, "public") if row is None else (True, row[0])
 
 
-def coarse_relations() -> list[str]:
-    """The DDL of the coarse windows where nothing is materialised: computed from the minutes on request."""
-    views = [
-        f"CREATE VIEW telemetry.{name} AS\n{select_coarse(width, timescale=False, kept=kept_of(name))}"
-        for name, width in COARSE.items()
-    ]
-    return [*views, *_spans(materialised=False)]
-
-
-def _spans(*, materialised: bool) -> list[str]:
-    """`telemetry.window_1h_of(connector, since, until)` and its like: the rows of one connector.
-
-    A condition on a view's bucket reaches neither index nor partitions, so that an hour would cost the connector's
-    whole history; the function puts it where they are, on the minutes of the buckets in [since, until).
-    """
-
-    def chosen(width: str) -> str:
-        first, last = (
-            f"date_bin('{width}', {bound} - interval '1 microsecond', 'epoch') + interval '{width}'"
-            for bound in ("since", "until")
-        )
-        return f"WHERE connector_key = connector AND bucket >= {first} AND bucket < {last}"
-
-    functions = []
-    for name, width in COARSE.items():
-        body = select_coarse(width, timescale=False, where=chosen(width), kept=kept_of(name))
-        if materialised:
-            bounds = "connector_key = connector AND bucket >= since AND bucket < until"
-            body = f"SELECT * FROM telemetry.{name} WHERE {bounds}"  # noqa: S608  # constants of this module
-        signature = f"telemetry.{name}_of(connector int, since timestamptz, until timestamptz)"
-        functions.append(
-            f"CREATE FUNCTION {signature} RETURNS SETOF telemetry.{name} LANGUAGE sql STABLE AS $$\n{body}\n$$"
-        )
-    return functions
-
-
-def _continuous_aggregates() -> list[str]:
-    """Materialised up to `_REFRESH_BEHIND`, computed beyond: an answer never lacks the newest minutes."""
-    made: list[str] = []
-    for name, width in COARSE.items():
-        made.append(
-            f"CREATE MATERIALIZED VIEW telemetry.{name} WITH (timescaledb.continuous, "
-            f"timescaledb.materialized_only = false) AS\n{select_coarse(width, timescale=True)}\nWITH NO DATA"
-        )
-        made.append(
-            f"SELECT add_continuous_aggregate_policy('telemetry.{name}', start_offset => NULL, "
-            f"end_offset => {_interval(_REFRESH_BEHIND)}, schedule_interval => {_interval(_REFRESH_EVERY)})"
-        )
-    return made
-
-
 def _columnstore() -> list[str]:
     """Of raw readings and windows of a minute. The names from before 2.18 are understood by every version."""
     return [
@@ -298,13 +209,9 @@ def _columnstore() -> list[str]:
         for statement in (
             f"ALTER TABLE telemetry.{table} SET (timescaledb.compress, "
             f"timescaledb.compress_segmentby = 'connector_key', timescaledb.compress_orderby = '{moment}')",
-            f"SELECT add_compression_policy('telemetry.{table}', {_interval(_COLUMNSTORE_AFTER)})",
+            f"SELECT add_compression_policy('telemetry.{table}', {interval(_COLUMNSTORE_AFTER)})",
         )
     ]
-
-
-def _interval(duration: timedelta) -> str:
-    return f"INTERVAL '{int(duration.total_seconds())} seconds'"
 
 
 def _file(name: str) -> str:

@@ -31,7 +31,7 @@ from streams.storage.quarantine import drop_quarantined_before
 from streams.storage.schema import drop_before, stored_partitions, summarize
 from streams.storage.status import drop_statuses_before
 from streams.storage.tables import WEEK_MS
-from streams.storage.window_retention import drop_windows_before
+from streams.storage.windows.retention import drop_windows_before
 from streams.tariffs.version import TariffVersion
 
 I64 = NDArray[np.int64]

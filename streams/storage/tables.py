@@ -211,23 +211,6 @@ def merge_sessions() -> bytes:
     ).encode()
 
 
-def revise_readings() -> bytes:
-    """SQL: what a repeated pass found of stored readings replaces what they had."""
-    found_by = {"connector_key", "ts", "boot", "seq", "part", "payload_hash"}
-    changes = ", ".join(f"{field.name} = given.{field.name}" for field in REVISED.fields if field.name not in found_by)
-    # The bounds let the index on raw readings find them: it distinguishes ranges of rows by connector and moment.
-    bounds = " AND ".join(
-        f"r.{name} BETWEEN (SELECT min({name}) FROM given) AND (SELECT max({name}) FROM given)"  # noqa: S608  # as below
-        for name in ("connector_key", "ts")
-    )
-    return (
-        f"WITH given AS MATERIALIZED (SELECT * FROM {REVISED.given}) "  # noqa: S608  # our own names
-        f"UPDATE telemetry.reading AS r SET {changes} FROM given WHERE {bounds} "
-        "AND r.connector_key = given.connector_key AND r.ts = given.ts AND r.seq IS NOT DISTINCT FROM given.seq "
-        "AND r.boot IS NOT DISTINCT FROM given.boot AND r.part = given.part AND r.payload_hash = given.payload_hash"
-    ).encode()
-
-
 COARSE: Final = {"window_15m": "15 minutes", "window_1h": "1 hour", "window_1d": "1 day"}
 
 

@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 
 import psycopg
 
-from streams.storage.schema import coarse_relations
+from streams.storage.windows.relations import coarse_relations
 
 _QUANTITIES = ("power_mw", "voltage_mv", "current_ma", "temperature_mc", "soc_mpct")
 
-COARSER_WINDOWS_SQL = ";\n".join(coarse_relations())
+COARSER_WINDOWS_SQL = ";\n".join(coarse_relations("plain"))
 
 _AGGREGATED = ", ".join(f"count({q}), coalesce(sum({q}), 0), min({q}), max({q})" for q in _QUANTITIES)
 _WINDOWS = f"""

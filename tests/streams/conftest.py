@@ -1,7 +1,8 @@
 """A prepared database for each test, cloned from one that is prepared once."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from uuid import uuid4
 
@@ -32,13 +33,28 @@ def prepared_template(postgres_url: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def telemetry_url(postgres_url: str, prepared_template: str) -> Iterator[str]:
+def prepared(postgres_url: str, prepared_template: str) -> Callable[[], AbstractContextManager[str]]:
+    """Makes fresh databases with the telemetry schema, four partitions."""
+    template = prepared_template.rpartition("/")[2]
+
+    @contextmanager
+    def cloned() -> Iterator[str]:
+        name = f"test_{uuid4().hex}"
+        with psycopg.connect(postgres_url, autocommit=True) as admin:
+            admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
+            try:
+                yield f"{postgres_url.rpartition('/')[0]}/{name}"
+            finally:
+                admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+    return cloned
+
+
+@pytest.fixture
+def telemetry_url(prepared: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
     """A fresh database with the telemetry schema, four partitions."""
-    name, template = f"test_{uuid4().hex}", prepared_template.rpartition("/")[2]
-    with psycopg.connect(postgres_url, autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
-        yield f"{postgres_url.rpartition('/')[0]}/{name}"
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+    with prepared() as url:
+        yield url
 
 
 @pytest.fixture

@@ -30,18 +30,21 @@ from streams.storage.store import Store
 from streams.storage.tables import COARSE, READING, WEEK_MS, WINDOW
 from tests.streams.conftest import PARTITIONS
 from tests.streams.frames_and_effects import T0_MS, effects_of, flush_of, plain, random_readings
+from tests.streams.older_version import older_coarse
+from tests.streams.timescale import layout_of, only_in
 
 
 def test_preparing_twice_changes_nothing(telemetry_url: str) -> None:
+    made = layout_of(telemetry_url)
     prepared = prepare(telemetry_url, PARTITIONS)
-    assert (prepared.applied, prepared.layout) == ([], "plain")
+    assert (prepared.applied, prepared.layout) == ([], made)
 
 
 def test_two_that_prepare_at_once_both_succeed(database_url: str) -> None:
     with ThreadPoolExecutor(2) as pool:
         both = list(pool.map(lambda _: prepare(database_url, PARTITIONS), range(2)))
     assert sorted(len(one.applied) for one in both)[0] == 0
-    assert {one.layout for one in both} == {"plain"}
+    assert {one.layout for one in both} == {layout_of(database_url)}
 
 
 def test_a_column_that_is_not_sent_has_the_default_that_is_declared_for_it(telemetry_url: str) -> None:
@@ -76,7 +79,7 @@ def test_readings_of_an_older_version_are_kept_and_more_are_stored_beside_them(
             shutil.copy(file, tmp_path)
     migrate(database_url, [standard_tables("telemetry"), Migrations(MIGRATIONS.name, tmp_path)])
     with monkeypatch.context() as older_version:
-        older_version.setattr("streams.storage.schema.kept_of", lambda _: "")  # minutes were never dropped
+        older_version.setattr("streams.storage.schema.coarse_relations", older_coarse)
         lay_out(database_url, PARTITIONS)
     older = (
         "INSERT INTO telemetry.reading (connector_key, ts, status, session_event, flags, payload_hash, outside_mwh) "
@@ -94,6 +97,8 @@ def test_readings_of_an_older_version_are_kept_and_more_are_stored_beside_them(
     with psycopg.connect(database_url) as connection:
         sums = connection.execute("SELECT sum(payload_hash), sum(outside_mwh) FROM telemetry.reading").fetchone()
         counts = connection.execute("SELECT sum(temperature_mc_n), sum(soc_mpct_n) FROM telemetry.window_1m").fetchone()
+        days = connection.execute("SELECT sum(readings) FROM telemetry.window_1d").fetchone()
+    assert days == (len(readings["ts_ms"]),)
     outside = sum(value or 0 for value in plain(readings["outside_mwh"]))
     assert sums == (17 + int(readings["payload_hash"].sum()), 5 + outside)
     assert counts == (sum(value is not None for value in plain(readings["temperature_mc"])), 0)
@@ -110,6 +115,7 @@ def test_a_database_that_is_not_prepared_says_how_to_mend_that(database_url: str
 
 
 def test_weeks_made_by_several_workers_at_once_are_made_once(telemetry_url: str) -> None:
+    only_in("plain", telemetry_url)
     weeks = np.arange(2_600, 2_640) * WEEK_MS
 
     def ensure(_: int) -> None:
@@ -210,6 +216,7 @@ def test_retention_drops_whole_weeks_and_only_old_ones(store: Store, telemetry_u
 def test_maintenance_makes_next_week_and_brings_the_index_up_to_date(
     store: Store, telemetry_url: str, seed: int
 ) -> None:
+    only_in("plain", telemetry_url)
     keys = store.register_connectors(0, [("A", 1)])
     commit(store, flush_of(store.acquire(0), effects_of(random_readings(np.random.default_rng(seed), keys, 5_000))))
     store.maintain(T0_MS)

@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
-from streams.storage.schema import MIGRATIONS, Layout, renewed_coarse, statements
-from streams.storage.tables import COARSE, REVISED, WEEK_MS, WINDOW, revise_readings, select_coarse
+from streams.storage.revisions import revise_readings
+from streams.storage.schema import MIGRATIONS, statements
+from streams.storage.tables import COARSE, REVISED, WEEK_MS, WINDOW, select_coarse
+from streams.storage.windows.relations import Layout, renamed_aggregates, renewed_coarse
+from tests.streams.older_version import older_coarse
 
 pytestmark = pytest.mark.usefixtures("processes")
 
@@ -48,7 +51,7 @@ SELECT i % 5, '2026-03-01'::timestamptz + i * interval '1 hour', 0, 0, 0, i FROM
 
 # A repeated pass gives the stored reading 3 to session 7.
 _REVISION = (
-    revise_readings()
+    revise_readings("r.connector_key = ANY('{3}'::int[])")
     .decode()
     .replace(
         REVISED.given,
@@ -130,7 +133,7 @@ def test_the_layout_is_made_and_answers_as_plain_sql_does(pglite: Path, layout: 
 def test_a_database_laid_out_by_an_older_version_is_migrated_with_its_readings(
     pglite: Path, layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streams.storage.schema.kept_of", lambda _: "")  # minutes were never dropped
+    monkeypatch.setattr("streams.storage.schema.coarse_relations", older_coarse)
     place = next(n for n, script in enumerate(_MIGRATIONS) if "SET DEFAULT" in script)
     laid_out = f"INSERT INTO telemetry.storage (layout, partitions) VALUES ('{layout}', 4)"
     compressed = ["SELECT compress_chunk(show_chunks('telemetry.reading'))"] if layout == "community" else []
@@ -182,7 +185,7 @@ def test_a_week_that_was_moved_is_dropped_but_for_what_stays(
 
 
 def test_a_late_reading_shows_in_a_materialised_window_after_its_refresh(pglite: Path) -> None:
-    refresh = "CALL refresh_continuous_aggregate('telemetry.window_1h', NULL, '2026-03-03')"
+    refresh = "CALL refresh_continuous_aggregate('telemetry.window_1h_materialised', NULL, '2026-03-03')"
     asked = "SELECT power_mw_max::int FROM telemetry.window_1h ORDER BY connector_key, bucket LIMIT 1"
     newest = "SELECT max(bucket)::text FROM telemetry.window_1h"
     rows = run(
@@ -191,6 +194,49 @@ def test_a_late_reading_shows_in_a_materialised_window_after_its_refresh(pglite:
     )
     assert [rows[-6], rows[-4], rows[-2]] == [[[64]], [[64]], [[10_000_000]]]
     assert rows[-1] == [["2026-03-03 23:00:00+00"]]  # beyond what is materialised, it is computed
+
+
+def test_behind_the_border_windows_are_of_what_is_kept_and_of_late_minutes(pglite: Path) -> None:
+    """As streams/storage/windows/retention.py drops a week."""
+    refresh = "CALL refresh_continuous_aggregate('telemetry.window_1h_materialised', NULL, NULL)"
+    border = "to_timestamp(2930::bigint * 604800 + 604800)"  # the end of the data's week
+    kept = (
+        f"INSERT INTO telemetry.window_1h_kept ({WINDOW.columns}) "
+        f"{select_coarse('1 hour', timescale=False, where=f'WHERE bucket < {border}')}"
+    )
+    raised = f"UPDATE telemetry.window_retained SET since_ms = extract(epoch FROM {border}) * 1000 WHERE width = '1m'"
+    late = (
+        "INSERT INTO telemetry.window_1m (connector_key, bucket, readings, flagged, first_ts, last_ts) "
+        "SELECT 1, '2026-03-01 00:05Z', 5, 0, t, t FROM (SELECT '2026-03-01 00:05:30Z'::timestamptz AS t) AS moment"
+    )
+    asked, total = shown("telemetry.window_1h"), "SELECT sum(readings)::int FROM telemetry.window_1h"
+    dropped = "SELECT telemetry.drop_windows(2930)"
+    rows = run(
+        pglite,
+        [
+            *_MIGRATIONS, *statements("community"), _WINDOWS, refresh, asked, total, kept, raised, dropped, refresh,
+            asked, "SELECT count(*)::int FROM telemetry.window_1h_materialised", late, total, refresh, total,
+        ],
+    )  # fmt: skip
+    (before, counted), (after, left, _, with_late, _, refreshed) = rows[-12:-10], rows[-6:]
+    assert after == before
+    assert left == [[0]]
+    assert with_late == refreshed == [[counted[0][0] + 5]]
+
+
+def test_aggregates_of_an_older_version_keep_what_they_have_computed_under_the_new_names(
+    pglite: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as older_version:
+        older_version.setattr("streams.storage.schema.coarse_relations", older_coarse)
+        first = [*_MIGRATIONS, *statements("community"), _WINDOWS]
+    refresh = "CALL refresh_continuous_aggregate('telemetry.window_1h', NULL, '2026-03-03')"
+    renewed = [*renamed_aggregates(), *renewed_coarse("community", aggregates=False)]
+    asked = [shown("telemetry.window_1h"), shown(f"({select_coarse('1 hour', timescale=False)}) AS plain")]
+    wider = "SELECT power_mw_max::int FROM telemetry.window_1h ORDER BY connector_key, bucket LIMIT 1"
+    *_, found, wanted, _, not_refreshed = run(pglite, [*first, refresh, *renewed, *asked, _LATE, wider])
+    assert found == wanted
+    assert not_refreshed == [[64]]  # what was computed before is what is read
 
 
 def test_pieces_are_a_week_and_retention_and_upkeep_work_on_them(pglite: Path) -> None:

@@ -10,7 +10,7 @@ from streams.settings import WorkerSettings
 from streams.storage import quarantine
 from streams.storage.store import Store
 from streams.storage.tables import COARSE, WEEK_MS, WINDOW, kept_of
-from streams.storage.window_retention import drop_week
+from streams.storage.windows.retention import drop_week
 from tests.streams.frames_and_effects import T0_MS
 from tests.streams.lake_fleet import DAY_MS, NOW, START_MS, WEEK, feed, feed_fleet, fleet
 

@@ -18,13 +18,7 @@ DELETE FROM {kept} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {kept} WHERE bucket <
 
 
 def drop_windows_before(connection: Connection, now: datetime, days: Mapping[str, int]) -> int:
-    """Drop the windows that are older than the days of their width (0: none); how many weeks of minutes.
-
-    With TimescaleDB's continuous aggregates minutes stay: they would be lost to the next refresh.
-    """
-    (layout,) = connection.execute("SELECT layout FROM telemetry.storage").fetchone() or ("",)
-    if layout == "community":
-        return 0
+    """Drop the windows that are older than the days of their width (0: none); how many weeks of minutes."""
     dropped = 0
     if days.get(MINUTE):
         before = now - timedelta(days=days[MINUTE])
