@@ -38,9 +38,12 @@ class SingleTokenStore:
         """Return the principal of TOKEN."""
         return Principal("device", uuid.UUID(int=1), None) if token_hash == hash_of(TOKEN) else None
 
-    def revoked(self, token_ids: Iterable[object]) -> set[object]:
+    def gone(self, token_hashes: Iterable[bytes]) -> set[bytes]:
         """None."""
         return set()
+
+    async def record_use(self, token_ids: Iterable[object]) -> None:
+        """Nobody asks when they were used."""
 
 
 async def acknowledge(log: InProcessLog, partition: int) -> None:

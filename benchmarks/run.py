@@ -15,7 +15,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from rich.console import Console
 
 from deploy.servers import SERVERS, Server, environment, run_folder, sweep
-from kit.auth.token_store import Kind, TokenStore
+from kit.auth.scopes import Kind
+from kit.auth.token_store import TokenStore
 from kit.database.postgres import open_database
 from kit.log.kafka import ensure_topic
 from schemas.topics import READINGS_TOPIC, frames_queue

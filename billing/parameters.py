@@ -7,7 +7,7 @@ from uuid import UUID
 from fastapi import Depends
 from pydantic import BeforeValidator
 
-from kit.auth.authenticator import require_kinds
+from kit.auth.requirements import require_scope
 from kit.auth.token_store import Principal
 
 NUMBER: Final = re.compile(r"([0-9]{4})-([0-9]{7,15})", re.ASCII)
@@ -24,11 +24,16 @@ def _not_a_number(value: object) -> object:
 DocumentId = Annotated[UUID, BeforeValidator(_not_a_number)]
 """In a path."""
 
-Reader = Annotated[Principal, Depends(require_kinds("finance", "operator", "driver"))]
-"""Reads documents: finance and operators all, a driver their own."""
-Payer = Annotated[Principal, Depends(require_kinds("finance", "driver"))]
-"""Has money moved: finance for any document, a driver for what they owe."""
-Office = Annotated[Principal, Depends(require_kinds("finance", "operator"))]
+Reader = Annotated[Principal, Depends(require_scope("billing:read"))]
+"""Reads documents: a driver their own, anyone else all."""
+Payer = Annotated[Principal, Depends(require_scope("billing:pay"))]
+"""Has money moved: a driver for what they owe, anyone else for any document."""
+Office = Annotated[Principal, Depends(require_scope("billing:read_all"))]
 """Reads what concerns all drivers."""
-Finance = Annotated[Principal, Depends(require_kinds("finance"))]
-"""Cancels invoices."""
+Reviewer = Annotated[Principal, Depends(require_scope("billing:review"))]
+Canceller = Annotated[Principal, Depends(require_scope("billing:cancel"))]
+Creditor = Annotated[Principal, Depends(require_scope("billing:credit"))]
+Refunder = Annotated[Principal, Depends(require_scope("billing:refund"))]
+Issuer = Annotated[Principal, Depends(require_scope("billing:issue"))]
+CustomersReader = Annotated[Principal, Depends(require_scope("customers:read"))]
+CustomersEditor = Annotated[Principal, Depends(require_scope("customers:write"))]

@@ -34,7 +34,8 @@ from ingest.limits import TelemetryLimits
 from ingest.metrics import IngestMetrics
 from ingest.openapi import DESCRIPTION, REQUEST_BODY, RESPONSES, STRICT
 from ingest.request_limits import Limits
-from kit.auth.authenticator import Authenticator, require_device
+from kit.auth.authenticator import Authenticator
+from kit.auth.requirements import require_scope
 from kit.auth.token_store import Principal
 from kit.clock import Clock
 from kit.errors import Overloaded
@@ -121,7 +122,7 @@ class Gateway:
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI handler. Raises Problem and the errors that kit.web.problem maps."""
-        principal = await self._authenticator.require(HTTPConnection(scope), "device")
+        principal = await self._authenticator.require(HTTPConnection(scope), "readings:write", heeds_stations=True)
         try:
             form = _form_of(dict(scope["headers"]))
             rules = self._rules(principal.stations, _is_strict(scope["query_string"]))
@@ -259,7 +260,11 @@ def make_router(gateway: Gateway, bytes_max: int) -> APIRouter:
         description=DESCRIPTION,
         operation_id="post_telemetry",
         # For the OpenAPI and the rules of the body; Gateway.handle calls the authenticator itself.
-        dependencies=[Depends(require_device), Depends(body_bytes_max(bytes_max)), Depends(counted)],
+        dependencies=[
+            Depends(require_scope("readings:write", heeds_stations=True)),
+            Depends(body_bytes_max(bytes_max)),
+            Depends(counted),
+        ],
         responses=RESPONSES,
         openapi_extra={"requestBody": REQUEST_BODY},
     )

@@ -20,6 +20,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from kit.auth.scopes import Kind
 from kit.errors import ConfigError
 from kit.log.kafka_url import parse_kafka_url
 from kit.masking import MASK, mask_url
@@ -127,9 +128,24 @@ class Settings(BaseSettings):
     buffer_frames_max: int = Field(2_000, ge=1, le=100_000, description="most unconfirmed frames of a gateway")
 
     # With a key, tokens signed by an identity provider or an API gateway are accepted (kit/auth/signed_tokens.py).
+    jwt_jwks_url: Annotated[str, with_scheme("https", "http")] = Field(
+        "", max_length=2_048, description="where the identity provider publishes its keys (JWKS), https://…"
+    )
+    jwt_discovery: bool = Field(
+        False, description="read the keys as the discovery document (OIDC) of the issuer says, which is then a URL"
+    )
     jwt_key_file: str = Field("", description="public key (PEM) or shared secret that signed tokens are verified with")
     jwt_issuer: str = Field("", max_length=256, description="the `iss` that signed tokens must have; empty: any")
     jwt_audience: str = Field("", max_length=256, description="the `aud` that signed tokens must have; empty: any")
+    jwt_roles_claim: str = Field(
+        "roles", min_length=1, max_length=256, description="claim with the list of roles, or a path: realm_access.roles"
+    )
+    jwt_roles: dict[str, Kind] = Field(
+        {}, max_length=100, description="the issuer's roles and ours, as JSON; empty: they are named as ours are"
+    )
+    jwt_scopes_claim: str = Field(
+        "", max_length=256, description="claim with the scopes that a token has of its roles'; empty: it has all"
+    )
 
     # Kubernetes mounts a ConfigMap as such a folder. Its files are read again when they change (kit/config/folder.py).
     config_dir: str = Field(
@@ -197,16 +213,35 @@ class Settings(BaseSettings):
                 f"{PREFIX}{given}_URL is set and {PREFIX}{missing}_URL is not: frames travel through both. "
                 "Set both, or neither"
             )
+        self._check_tls()
+        self._check_signed_tokens()
+        return self
+
+    def _check_tls(self) -> None:
         servers = (self.database_url, self.rabbitmq_url, self.kafka_url, self.redis_url, self.mongodb_url)
         if self.tls_ca_file and not any(map(asks_for_tls, servers)):
             raise ValueError(
                 f"{PREFIX}TLS_CA_FILE is set and no server's URL asks for TLS: write "
                 "postgresql://…?sslmode=verify-full, amqps://, ssl:// (Kafka) or rediss://"
             )
-        if (self.jwt_issuer or self.jwt_audience) and not self.jwt_key_file:
-            given = "ISSUER" if self.jwt_issuer else "AUDIENCE"
-            raise ValueError(f"{PREFIX}JWT_{given} is set and {PREFIX}JWT_KEY_FILE is not: no signed token is accepted")
-        return self
+
+    def _check_signed_tokens(self) -> None:
+        keys = {"KEY_FILE": self.jwt_key_file, "JWKS_URL": self.jwt_jwks_url, "DISCOVERY": self.jwt_discovery}
+        given = [f"{PREFIX}JWT_{name}" for name, value in keys.items() if value]
+        checked = {"ISSUER": self.jwt_issuer, "AUDIENCE": self.jwt_audience}
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} are set: keys are of one of them; unset the others")
+        if not given:
+            for name in (name for name, value in checked.items() if value):
+                raise ValueError(
+                    f"{PREFIX}JWT_{name} is set, and neither {PREFIX}JWT_KEY_FILE nor {PREFIX}JWT_JWKS_URL nor "
+                    f"{PREFIX}JWT_DISCOVERY: no signed token is accepted"
+                )
+        missing = [f"{PREFIX}JWT_{name}" for name, value in checked.items() if not value]
+        if given and not self.jwt_key_file and missing:
+            raise ValueError(
+                f"{given[0]} is set and {' and '.join(missing)} not: an identity provider signs tokens for others too"
+            )
 
     @classmethod
     def settings_customise_sources(

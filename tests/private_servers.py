@@ -12,8 +12,10 @@ import pytest
 
 from deploy.servers import (
     SERVERS,
+    TEST_SERVERS,
     Kafka,
     MongoDB,
+    OidcProvider,
     Postgres,
     RabbitMQ,
     Redis,
@@ -39,7 +41,8 @@ class PrivateServers:
         self.redis: Server = SERVERS[Redis.name](self._run)
         self.mongodb: Server = SERVERS[MongoDB.name](self._run)
         self.distributed = (self.postgres, self.rabbitmq, self.kafka, self.redis)
-        self.all = (*self.distributed, self.mongodb)
+        self.oidc: Server = TEST_SERVERS[OidcProvider.name](self._run)
+        self.all = (*self.distributed, self.mongodb, self.oidc)
         for server in self.distributed:
             server.tls = tls
         self._started: set[Server] = set()

@@ -1,20 +1,29 @@
-"""Derives tables of ARCHITECTURE.md from the declarations of services: `python -m voltstream.architecture_tables`."""
+"""Derives tables of ARCHITECTURE.md and docs/security.md from what is declared:
+`python -m voltstream.architecture_tables`."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from kit.auth.scopes import KINDS, scopes_of
 from kit.service import Service
 from schemas.topics import CONFIG_UPDATED
 from voltstream.services import SUBSETS, all_services, follows_config
 
 PAGE: Final = Path(__file__).parents[1] / "ARCHITECTURE.md"
+SECURITY_PAGE: Final = PAGE.parent / "docs" / "security.md"
 BEGIN, END = "<!-- derived: {} -->", "<!-- end: {} -->"
 
 
 def tables(services: Sequence[Service[Any]]) -> dict[str, str]:
     """Name -> table in Markdown: the services, the events with publishers and consumers, the contracts in SQL."""
     return {"services": _services(services), "events": _events(services), "contracts": _contracts(services)}
+
+
+def roles_table() -> dict[str, str]:
+    """Name -> table in Markdown: what each role may do."""
+    rows = [(f"`{kind}`", _codes(sorted(scopes_of(kind)))) for kind in KINDS]
+    return {"roles": _table(("role", "scopes"), rows)}
 
 
 def written(page: str, derived: dict[str, str]) -> str:
@@ -24,7 +33,7 @@ def written(page: str, derived: dict[str, str]) -> str:
         head, found, rest = page.partition(begin)
         _, closed, tail = rest.partition(end)
         if not found or not closed:
-            raise ValueError(f"ARCHITECTURE.md lacks {begin} or {end}")
+            raise ValueError(f"the page lacks {begin} or {end}")
         page = f"{head}{begin}\n{table}\n{end}{tail}"
     return page
 
@@ -85,4 +94,5 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(written(PAGE.read_text(encoding="utf-8"), tables(all_services())), encoding="utf-8")
+    for _page, _derived in ((PAGE, tables(all_services())), (SECURITY_PAGE, roles_table())):
+        _page.write_text(written(_page.read_text(encoding="utf-8"), _derived), encoding="utf-8")

@@ -10,7 +10,7 @@ from api.audit import examples
 from api.audit.components import Audit
 from api.audit.models import AuditPage
 from api.audit.store import EntryFilter
-from kit.auth.authenticator import require_kinds
+from kit.auth.requirements import require_scope
 from kit.auth.token_store import Principal
 from kit.clock import format_rfc3339
 from kit.instants import Instant
@@ -26,7 +26,7 @@ ENTRIES_MAX: Final = 500  # ~1 kB each as a rule; one with a tariff before and a
 ENTRIES_DEFAULT: Final = 100
 
 Provided = Annotated[Audit, Depends(provided(Audit))]
-Reader = Annotated[Principal, Depends(require_kinds("operator"))]  # a role of auditors belongs here
+Reader = Annotated[Principal, Depends(require_scope("audit:read"))]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=PRINTABLE)]
 
 router = APIRouter(prefix=PATH, tags=["audit"], route_class=JsonRoute)

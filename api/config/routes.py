@@ -24,7 +24,7 @@ from api.config.models import (
     SettingList,
 )
 from api.config.store import SCHEMA
-from kit.auth.authenticator import require_kinds
+from kit.auth.requirements import require_scope
 from kit.auth.token_store import Principal
 from kit.messaging.outbox import Transaction
 from kit.service import provided
@@ -42,8 +42,8 @@ _UNKNOWN: Final = {404: "There is no such setting"}
 _CHANGING: Final = {**_UNKNOWN, 409: "It was changed since that version, or the Idempotency-Key was used otherwise"}
 
 Provided = Annotated[ConfigComponents, Depends(provided(ConfigComponents))]
-Operator = Annotated[Principal, Depends(require_kinds("operator"))]
-Reader = Annotated[Principal, Depends(require_kinds("operator", "finance"))]
+Editor = Annotated[Principal, Depends(require_scope("config:write"))]
+Reader = Annotated[Principal, Depends(require_scope("config:read"))]
 NameInPath = Annotated[Name, Path(openapi_examples={"settling time": {"value": "billing.settle_time"}})]
 DryRun = Annotated[bool, Query(description="say what would change and whom it touches, and change nothing")]
 
@@ -65,7 +65,7 @@ async def settings(config: Provided, reader: Reader) -> SettingList:
 async def set_value(
     config: Provided,
     body: Annotated[NewValue, Body(openapi_examples={"settling time": {"value": examples.NEW_VALUE}})],
-    operator: Operator,
+    operator: Editor,
     once: Idempotent,
     dry_run: DryRun = False,
 ) -> Response:
@@ -91,7 +91,7 @@ async def flags(config: Provided, reader: Reader) -> SettingList:
 async def set_rule(
     config: Provided,
     body: Annotated[NewRule, Body(openapi_examples={"a tenth": {"value": examples.NEW_RULE}})],
-    operator: Operator,
+    operator: Editor,
     once: Idempotent,
     dry_run: DryRun = False,
 ) -> Response:
@@ -137,7 +137,7 @@ async def setting(config: Provided, reader: Reader, name: NameInPath) -> Setting
 )
 async def reset(
     config: Provided,
-    operator: Operator,
+    operator: Editor,
     name: NameInPath,
     version: Annotated[int, Query(ge=0, le=VERSION_MAX, description="the setting's version when you read it")],
     reason: Annotated[Reason, Query()],

@@ -156,7 +156,7 @@ class ConfigService:
 
     def _visible(self, reader: Principal) -> Sequence[Adjustable]:
         everything = sorted(self._config.adjustables.values(), key=lambda one: one.name)
-        return [one for one in everything if reader.kind == "operator" or one.for_finance]
+        return [one for one in everything if reader.may("config:read_all") or one.for_finance]
 
     def _known(self, name: str, reader: Principal) -> Adjustable:
         """Raises NotFound, also for what the reader may not see."""

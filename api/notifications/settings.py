@@ -110,7 +110,7 @@ class NotificationSettings(BaseModel):
         "", description="billing's address where it is another process: http://host:port", json_schema_extra=URL
     )
     billing_token: str = Field(
-        "", repr=False, description="token of kind operator or finance for it", json_schema_extra=SECRET
+        "", repr=False, description="token of role operator or finance for it", json_schema_extra=SECRET
     )
 
     @field_validator("notification_time_zone")

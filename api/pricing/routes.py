@@ -26,7 +26,7 @@ from api.pricing.models import (
 )
 from api.pricing.responses import encoded, in_force_response, version_response
 from api.pricing.store import SCHEMA
-from kit.auth.authenticator import require_kinds
+from kit.auth.requirements import require_scope
 from kit.auth.token_store import Principal
 from kit.instants import Instant
 from kit.messaging.outbox import Transaction
@@ -45,9 +45,9 @@ VERSIONS_DEFAULT: Final = 20
 _TOO_LARGE: Final = {413: f"The body is larger than {BODY_BYTES_MAX // 1024} KiB"}
 
 Provided = Annotated[PricingComponents, Depends(provided(PricingComponents))]
-Operator = Annotated[Principal, Depends(require_kinds("operator"))]
-_READERS: Final = Depends(require_kinds("operator", "finance"))
-_ALL_BUT_DEVICES: Final = Depends(require_kinds("operator", "finance", "driver"))
+Publisher = Annotated[Principal, Depends(require_scope("tariffs:write"))]
+_READS: Final = Depends(require_scope("tariffs:read"))
+_READS_PRICES: Final = Depends(require_scope("prices:read"))  # as drivers may
 
 
 _CREATED: Final[dict[str, Any]] = {
@@ -68,7 +68,7 @@ router = APIRouter(prefix=PREFIX, tags=["pricing"], route_class=ExactJsonRoute)
 async def publish(
     pricing: Provided,
     body: Annotated[NewVersion, Body(openapi_examples={"a station's": {"value": examples.NEW_VERSION}})],
-    operator: Operator,
+    operator: Publisher,
     once: Idempotent,
 ) -> Response:
     """A new version of the target's tariff, from a moment on. Nothing that was published is ever changed.
@@ -91,7 +91,7 @@ async def publish(
     "/versions",
     summary="All versions, the last published first",
     response_model=VersionPage,
-    dependencies=[_READERS],
+    dependencies=[_READS],
     responses={**problems(), 200: example(examples.VERSION_PAGE)},
 )
 async def versions(
@@ -115,7 +115,7 @@ async def versions(
     "/versions/{id}",
     summary="A version",
     response_model=Version,
-    dependencies=[_READERS],
+    dependencies=[_READS],
     responses={**problems({404: "No such version"}), 200: example(examples.VERSION)},
 )
 async def version(pricing: Provided, id: UUID) -> Response:
@@ -127,7 +127,7 @@ async def version(pricing: Provided, id: UUID) -> Response:
     "/{station_id}",
     summary="The tariff in force at a station",
     response_model=InForce,
-    dependencies=[_ALL_BUT_DEVICES],
+    dependencies=[_READS_PRICES],
     responses={**problems({404: "No tariff applies there then"}), 200: example(examples.IN_FORCE)},
 )
 async def in_force(

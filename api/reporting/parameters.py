@@ -6,12 +6,14 @@ from fastapi import Depends, Path, Query
 from pydantic import AfterValidator
 
 from api.time_zones import checked_time_zone
-from kit.auth.authenticator import require_kinds
+from kit.auth.requirements import require_scope
 from kit.auth.token_store import Principal
 
-check_reader = require_kinds("operator", "finance")
+check_reader = require_scope("analytics:read")
 Reader = Annotated[Principal, Depends(check_reader)]
-Operator = Annotated[Principal, Depends(require_kinds("operator"))]
+Editor = Annotated[Principal, Depends(require_scope("analytics:write"))]
+ReportsReader = Annotated[Principal, Depends(require_scope("reports:read"))]
+ReportsWriter = Annotated[Principal, Depends(require_scope("reports:write"))]
 MetricInPath = Annotated[
     str, Path(max_length=64, openapi_examples={one: {"value": one} for one in ("energy_delivered", "co2", "mttr")})
 ]

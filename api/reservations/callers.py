@@ -4,13 +4,14 @@ from typing import Annotated, Final
 
 from fastapi import Depends
 
-from kit.auth.authenticator import require_kinds
+from kit.auth.requirements import require_scope
 from kit.auth.token_store import Principal
 from kit.web.errors import BadQuery, Forbidden
 
-FORBIDDEN: Final = {403: "This is for operators and drivers"}
-ALLOWED: Final = require_kinds("operator", "driver")  # a token that is both counts as an operator's
-Caller = Annotated[Principal, Depends(ALLOWED)]
+FORBIDDEN: Final = {403: "A token without the scope, or for other stations, or another driver's"}
+Reader = Annotated[Principal, Depends(require_scope("reservations:read"))]
+Caller = Annotated[Principal, Depends(require_scope("reservations:write"))]
+"""Reserves: a driver for themself, anyone else for the driver whom they name."""
 
 
 def driver_for(caller: Principal, named: str | None) -> str:

@@ -19,7 +19,7 @@ from api.sessions.models import (
 from api.sessions.request_store import SCHEMA
 from api.sessions.settings import REMOTE_START
 from api.sessions.store import SessionFilter
-from kit.auth.authenticator import require_kinds, require_operator
+from kit.auth.requirements import require_scope
 from kit.auth.token_store import Principal
 from kit.config.flags import FlagSubject
 from kit.instants import Instant
@@ -36,7 +36,7 @@ from schemas.identifiers import DriverId, SessionId, StationId
 PATH: Final = "/api/v1/sessions"
 SESSIONS_MAX: Final = 1_000  # ~800 B each: 800 kB
 SESSIONS_DEFAULT: Final = 100
-_FORBIDDEN: Final = {403: "This is for operators and drivers"}
+_FORBIDDEN: Final = {403: "A token without the scope, or for other stations, or another driver's"}
 _UNKNOWN: Final = {404: "No such session, or not yours"}
 _SEVERAL: Final[dict[str, Any]] = {
     "description": "Several sessions have that device's id; `candidates` lists them",
@@ -46,10 +46,11 @@ _SEVERAL: Final[dict[str, Any]] = {
 }
 
 Provided = Annotated[SessionsComponents, Depends(provided(SessionsComponents))]
-_ALLOWED: Final = require_kinds("operator", "driver")  # a token that is both counts as an operator's
-Caller = Annotated[Principal, Depends(_ALLOWED)]
+Reader = Annotated[Principal, Depends(require_scope("sessions:read"))]
+Caller = Annotated[Principal, Depends(require_scope("sessions:write"))]
+Starter = Annotated[Principal, Depends(require_scope("sessions:write", heeds_stations=True))]
 
-router = APIRouter(prefix=PATH, tags=["sessions"], dependencies=[Depends(_ALLOWED)], route_class=JsonRoute)
+router = APIRouter(prefix=PATH, tags=["sessions"], route_class=JsonRoute)
 
 
 @router.get(
@@ -61,7 +62,7 @@ router = APIRouter(prefix=PATH, tags=["sessions"], dependencies=[Depends(_ALLOWE
 )
 async def list_sessions(
     sessions: Provided,
-    caller: Caller,
+    caller: Reader,
     request: Request,
     station_id: Annotated[StationId | None, Query(description="default: all")] = None,
     start: Annotated[Instant | None, Query(alias="from", description="started (requested) then or later")] = None,
@@ -99,7 +100,7 @@ async def list_sessions(
         202: example(examples.REQUESTED),
     },
 )
-async def start(sessions: Provided, caller: Caller, new: SessionRequest, once: Idempotent) -> Response:
+async def start(sessions: Provided, caller: Starter, new: SessionRequest, once: Idempotent) -> Response:
     """Accepted: `session.requested.v1` asks the station. The session can be asked for by its `request_id`.
 
     A driver requests for themself, an operator for the driver whom `driver_id` names. If no session comes of it within
@@ -132,7 +133,7 @@ async def start(sessions: Provided, caller: Caller, new: SessionRequest, once: I
 )
 async def get_session(
     sessions: Provided,
-    caller: Caller,
+    caller: Reader,
     id: SessionId,
     station_id: Annotated[StationId | None, Query(description="only of this station")] = None,
 ) -> Session:
@@ -144,7 +145,7 @@ async def get_session(
     "/{id}/readings",
     summary="All stored readings of a session",
     response_model=SessionReadings,
-    dependencies=[Depends(require_operator)],
+    dependencies=[Depends(require_scope("telemetry:read"))],
     responses={**problems(_UNKNOWN), 200: example(examples.READINGS), 409: _SEVERAL},
 )
 async def readings(sessions: Provided, id: SessionId) -> Response:

@@ -16,7 +16,7 @@ from api.stations.registry.store import StationsStore
 from api.stations.search.service import SearchService
 from api.stations.status.service import StatusService
 from api.stations.status.store import StatusStore
-from kit.auth.authenticator import require_kinds
+from kit.auth.requirements import require_scope
 from kit.auth.token_store import Principal
 from kit.database.postgres import Database
 from kit.service import Context, provided
@@ -38,9 +38,9 @@ class StationsComponents:
 
 
 Provided = Annotated[StationsComponents, Depends(provided(StationsComponents))]
-Operator = Annotated[Principal, Depends(require_kinds("operator"))]
-READERS: Final = Depends(require_kinds("operator", "finance"))
-EVERYBODY: Final = Depends(require_kinds("operator", "finance", "driver"))  # but devices
+Editor = Annotated[Principal, Depends(require_scope("stations:write"))]
+READS: Final = Depends(require_scope("stations:read"))
+LOCATES: Final = Depends(require_scope("locations:read"))  # as drivers may
 
 
 @asynccontextmanager

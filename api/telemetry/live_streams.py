@@ -3,11 +3,12 @@
 A client first gets a snapshot, then the newest document of each connector that changed since its last event. Changes
 are not queued for a slow client: it remembers the version of the view that it has, and skips documents that were
 replaced since. What clients that read as fast as the view changes are sent is put together once for all of them.
+Every second all streams are looked at: one whose token is no longer valid ends.
 """
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import chain
@@ -30,6 +31,9 @@ STREAMS_MAX: Final = 256
 HEARTBEAT_S: Final = 15.0  # proxies cut connections that are silent for 30 to 60 s
 _FIRST_VIEW_S_MAX: Final = 5.0  # the whole view of 100,000 connectors is read from Redis in ~1 s
 _WATCH_AGAIN_S: Final = 1.0
+# A token that is revoked is known to be so a second or two after the next question (kit.auth.authenticator): a stream
+# ends within 5 s of it.
+CHECK_S: Final = 1.0
 _DOCUMENTS_PER_PIECE: Final = 512  # ~200 kB: sending a piece costs ~50 us whatever its size
 _KEYS_REMEMBERED_MAX: Final = 200_000  # of recent changes, ~2 MB; a client that lags further is sent its whole view
 _VERSIONS_SHARED: Final = 4  # how far a client may lag to be sent the pieces that are made for others
@@ -45,12 +49,23 @@ STREAMS: Final = Limit(
 _log = get_logger(__name__)
 
 
+async def _always() -> bool:
+    return True
+
+
 class Subscription:
     """One client: its stations (None: all), and the version of the mirror that it has."""
 
-    def __init__(self, stations: frozenset[str] | None, token_id: UUID | None = None) -> None:
+    def __init__(
+        self,
+        stations: frozenset[str] | None,
+        token_id: UUID | None = None,
+        is_allowed: Callable[[], Awaitable[bool]] = _always,
+    ) -> None:
         self.stations = stations
         self.token_id = token_id
+        self.is_allowed = is_allowed
+        self.ended = False
         self.version = 0
         self.changed = asyncio.Event()
 
@@ -116,6 +131,7 @@ class LiveStreams:
         *,
         streams_max: int = STREAMS_MAX,
         heartbeat_s: float = HEARTBEAT_S,
+        check_s: float = CHECK_S,
         per_token_max: Callable[[], int] = lambda: 0,
         refusals: Refusals | None = None,
     ) -> None:
@@ -126,6 +142,7 @@ class LiveStreams:
         self._refusals = refusals
         self._by_token: Counter[UUID | None] = Counter()
         self._heartbeat_s = heartbeat_s
+        self._check_s = check_s
         self._clients: set[Subscription] = set()
         self._mirror: dict[str, bytes] = {}
         self._version = 0  # of the mirror; the id of events
@@ -135,6 +152,7 @@ class LiveStreams:
         ] = {}  # of the newest version, by that of its clients and the first key
         self._mirrored = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
+        self._checking: asyncio.Task[None] | None = None
         self._closed = False
 
     @property
@@ -142,8 +160,13 @@ class LiveStreams:
         """Number of open streams."""
         return len(self._clients)
 
-    async def subscribe(self, stations: frozenset[str] | None, principal: Principal | None = None) -> Subscription:
-        """A new stream of that token; `leave` must follow.
+    async def subscribe(
+        self,
+        stations: frozenset[str] | None,
+        principal: Principal | None = None,
+        is_allowed: Callable[[], Awaitable[bool]] = _always,
+    ) -> Subscription:
+        """A new stream of that token, for as long as it is allowed; `leave` must follow.
 
         Raises Problem 429 where the token has too many, Overloaded where there are too many, Unavailable without a live
         view.
@@ -152,11 +175,13 @@ class LiveStreams:
             raise Unavailable("the server is stopping")
         if len(self._clients) >= self._streams_max:
             raise Overloaded(f"all {self._streams_max} live streams are in use; try again later", _RETRY_AFTER_S)
-        client = Subscription(stations, None if principal is None else self._token_within_bound(principal))
+        token_id = None if principal is None else self._token_within_bound(principal)
+        client = Subscription(stations, token_id, is_allowed)
         self._clients.add(client)
         self._by_token[client.token_id] += 1
         if self._following is None:
             self._following = asyncio.create_task(self._follow(), name="live-streams")
+            self._checking = asyncio.create_task(self._check(), name="live-streams-tokens")
         try:
             async with asyncio.timeout(_FIRST_VIEW_S_MAX):
                 await self._mirrored.wait()
@@ -176,8 +201,7 @@ class LiveStreams:
             if not self._by_token[client.token_id]:
                 del self._by_token[client.token_id]
         if not self._clients and self._following is not None:
-            self._following.cancel()
-            self._following = None
+            self._stop()
             self._mirrored.clear()
             self._mirror.clear()
             self._recent.clear()
@@ -194,19 +218,23 @@ class LiveStreams:
         return len(self._changed_for(client)) if client.changed.is_set() else 0
 
     async def events(self, client: Subscription) -> AsyncIterator[bytes]:
-        """The stream's bytes, until `close`."""
+        """The stream's bytes, until `close` or until it is not allowed any more."""
         self._has_newest(client)
         for piece in self._event("snapshot", self._all_of(client)):
+            if client.ended:
+                return
             yield piece
         while True:
             while not await self._changed(client):
                 yield HEARTBEAT
-            if self._closed:
+            if self._closed or client.ended:
                 return
             keys = self._changed_for(client)
             since = self._has_newest(client)
             shared = client.stations is None and self._version - since <= _VERSIONS_SHARED
             for piece in self._event("change", keys, since if shared else None):
+                if client.ended:
+                    return
                 yield piece
 
     def _all_of(self, client: Subscription) -> list[str]:
@@ -266,6 +294,26 @@ class LiveStreams:
                 _log.exception("live_view_failed")
             await asyncio.sleep(_WATCH_AGAIN_S)
 
+    async def _check(self) -> None:
+        while True:
+            await asyncio.sleep(self._check_s)
+            for client in list(self._clients):
+                try:
+                    allowed = client.ended or await client.is_allowed()
+                except Exception:  # a bug must not leave streams unlooked at; whether this one may go on is not known
+                    _log.exception("token_check_failed")
+                    allowed = False
+                if not allowed:
+                    client.ended = True
+                    client.changed.set()
+
+    def _stop(self) -> None:
+        """Neither follow the view nor look at tokens, until there is a client again."""
+        for task in (self._following, self._checking):
+            if task is not None:
+                task.cancel()
+        self._following = self._checking = None
+
     def _apply(self, documents: Mapping[str, bytes]) -> None:
         by_station: dict[str, list[str]] = {}
         for key, document in documents.items():
@@ -284,10 +332,9 @@ class LiveStreams:
         self._closed = True
         for client in self._clients:
             client.changed.set()
-        if self._following is not None:
-            self._following.cancel()
-            await asyncio.gather(self._following, return_exceptions=True)
-            self._following = None
+        tasks = [task for task in (self._following, self._checking) if task is not None]
+        self._stop()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class EventStream(StreamingResponse):

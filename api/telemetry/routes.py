@@ -33,7 +33,9 @@ from api.telemetry.models import (
 )
 from api.telemetry.service import STATUS_SPAN_MAX, History, HistoryQuery, StatusQuery
 from api.telemetry.store import QuarantineFilter
-from kit.auth.authenticator import require_operator
+from kit.auth.authenticator import TokenCheck
+from kit.auth.requirements import StillValid, require_scope
+from kit.auth.stations import stations_within
 from kit.auth.token_store import Principal
 from kit.clock import format_rfc3339
 from kit.instants import Instant
@@ -64,7 +66,6 @@ QualityName = Literal[
 ]  # fmt: skip
 Provided = Annotated[TelemetryComponents, Depends(provided(TelemetryComponents))]
 ItemId = Annotated[int, Path(ge=1, le=ITEM_ID_MAX, openapi_examples={"item": {"value": examples.QUARANTINED["id"]}})]
-Viewer = Annotated[Principal, Depends(require_operator)]
 Stations = Annotated[
     list[StationId] | None, Query(max_length=STATIONS_MAX, description="repeat for several; none: all")
 ]
@@ -80,7 +81,7 @@ _UNKNOWN: Final = {404: "The station or its connector is not known"}
 _STREAM: Final = (
     'Server-sent events: `snapshot` first, then `change`, each with data `{"connectors": [live documents]}` and the '
     "newest of every connector that changed; a comment as heartbeat every 15 s. A slow client skips documents that "
-    "were replaced meanwhile."
+    "were replaced meanwhile. A stream ends within 5 s of the end of its token."
 )
 _HISTORY_200: Final[dict[str, Any]] = {
     "description": "A page of rows, the same in each format",
@@ -97,9 +98,13 @@ _EVENTS_200: Final[dict[str, Any]] = {
 }
 
 
-router = APIRouter(
-    prefix="/api/v1/telemetry", tags=["telemetry"], dependencies=[Depends(require_operator)], route_class=JsonRoute
-)
+_READS: Final = Depends(require_scope("telemetry:read"))
+_CHANGES: Final = Depends(require_scope("telemetry:write"))
+Viewer = Annotated[Principal, _READS]
+Heeding = Annotated[Principal, Depends(require_scope("telemetry:read", heeds_stations=True))]
+"""Of a route about many stations, which keeps to those of the token."""
+
+router = APIRouter(prefix="/api/v1/telemetry", tags=["telemetry"], route_class=JsonRoute)
 
 
 @router.get(
@@ -110,11 +115,12 @@ router = APIRouter(
 )
 async def live_fleet(
     telemetry: Provided,
+    reader: Heeding,
     station_id: Stations = None,
     limit: Annotated[int, Query(ge=1, le=FLEET_MAX, description="connectors in the list")] = FLEET_DEFAULT,
 ) -> Response:
     """The newest document of each connector, and sums over all of them, listed or not."""
-    fleet = await telemetry.service.live_fleet(station_id or [], limit)
+    fleet = await telemetry.service.live_fleet(stations_within(reader, station_id) or [], limit)
     total = {name: getattr(fleet, name) for name in LiveTotal.model_fields}
     return _json(
         {
@@ -133,12 +139,20 @@ async def live_fleet(
     response_class=StreamingResponse,
     responses={**problems(), 200: _EVENTS_200},
 )
-async def stream_fleet(telemetry: Provided, viewer: Viewer, station_id: Stations = None) -> EventStream:
+async def stream_fleet(
+    telemetry: Provided, reader: Heeding, still_valid: StillValid, station_id: Stations = None
+) -> EventStream:
     """Of stations that are not known yet, events come once they send readings."""
-    return await _stream(telemetry, viewer, frozenset(station_id) if station_id else None)
+    stations = stations_within(reader, station_id)
+    return await _stream(telemetry, reader, None if stations is None else frozenset(stations), still_valid)
 
 
-@router.get("/ledger", summary="Where every accepted item is", responses={**problems(), 200: example(examples.LEDGER)})
+@router.get(
+    "/ledger",
+    dependencies=[_READS],
+    summary="Where every accepted item is",
+    responses={**problems(), 200: example(examples.LEDGER)},
+)
 async def ledger(telemetry: Provided) -> Ledger:
     """accepted = stored + duplicate + quarantined + in_flight, per partition and in all, from one snapshot."""
     return await telemetry.service.ledger()
@@ -146,6 +160,7 @@ async def ledger(telemetry: Provided) -> Ledger:
 
 @router.get(
     "/quarantine",
+    dependencies=[_READS],
     summary="Refused items with the reasons, newest first",
     response_model=QuarantinePage,
     responses={**problems(), 200: example(examples.QUARANTINE)},
@@ -170,6 +185,7 @@ async def quarantine(
 
 @router.get(
     "/quarantine/{item_id}",
+    dependencies=[_READS],
     summary="One refused item",
     responses={**problems({404: "There is no such item"}), 200: example(examples.QUARANTINED)},
 )
@@ -180,6 +196,7 @@ async def quarantined(telemetry: Provided, item_id: ItemId) -> QuarantinedItem:
 
 @router.get(
     "/unclaimed",
+    dependencies=[_READS],
     summary="Stations that send readings and are registered nowhere",
     response_model=UnclaimedPage,
     responses={**problems(), 200: example(examples.UNCLAIMED)},
@@ -198,6 +215,7 @@ async def unclaimed(
 
 @router.post(
     "/unclaimed/{station_id}/release",
+    dependencies=[_CHANGES],
     summary="Take what a station sent before it was registered",
     status_code=202,
     responses={
@@ -215,6 +233,7 @@ async def release(telemetry: Provided, station_id: StationInPath) -> Released:
 
 @router.get(
     "/{station_id}",
+    dependencies=[_READS],
     summary="A station's windows or readings",
     response_model=HistoryPage,
     responses={**problems({**_UNKNOWN, 406: "None of the formats in Accept is offered"}), 200: _HISTORY_200},
@@ -254,6 +273,7 @@ async def history(
 
 @router.get(
     "/{station_id}/energy",
+    dependencies=[_READS],
     summary="What a station's meters rose by, and whose energy it is",
     responses={**problems(_UNKNOWN), 200: example(examples.ENERGY)},
 )
@@ -275,6 +295,7 @@ async def energy(
 
 @router.get(
     "/{station_id}/status-intervals",
+    dependencies=[_READS],
     summary="What status a station's connectors had, since when, and why",
     response_model=StatusIntervalPage,
     responses={**problems(_UNKNOWN), 200: example(examples.STATUS_INTERVALS)},
@@ -302,6 +323,7 @@ async def status_intervals(
 
 @router.get(
     "/{station_id}/uptime",
+    dependencies=[_READS],
     summary="How long a station's connectors had each status",
     response_model=Uptime,
     response_model_by_alias=True,
@@ -320,6 +342,7 @@ async def uptime(
 
 @router.get(
     "/{station_id}/live",
+    dependencies=[_READS],
     summary="What a station does now",
     response_model=LiveStation,
     responses={**problems(_UNKNOWN), 200: example(examples.LIVE_STATION)},
@@ -332,19 +355,24 @@ async def live_station(telemetry: Provided, station_id: StationInPath) -> Respon
 
 @router.get(
     "/{station_id}/live/stream",
+    dependencies=[_READS],
     summary="What a station does, as it happens",
     description=_STREAM,
     response_class=StreamingResponse,
     responses={**problems(_UNKNOWN), 200: _EVENTS_200},
 )
-async def stream_station(telemetry: Provided, viewer: Viewer, station_id: StationInPath) -> EventStream:
+async def stream_station(
+    telemetry: Provided, viewer: Viewer, still_valid: StillValid, station_id: StationInPath
+) -> EventStream:
     """As above, of one station; 404 where it is not known."""
     await telemetry.service.live_station(station_id)
-    return await _stream(telemetry, viewer, frozenset({station_id}))
+    return await _stream(telemetry, viewer, frozenset({station_id}), still_valid)
 
 
-async def _stream(telemetry: TelemetryComponents, viewer: Principal, stations: frozenset[str] | None) -> EventStream:
-    return EventStream(telemetry.streams, await telemetry.streams.subscribe(stations, viewer))
+async def _stream(
+    telemetry: TelemetryComponents, viewer: Principal, stations: frozenset[str] | None, still_valid: TokenCheck
+) -> EventStream:
+    return EventStream(telemetry.streams, await telemetry.streams.subscribe(stations, viewer, still_valid))
 
 
 def _raw(documents: Sequence[bytes]) -> list[msgspec.Raw]:

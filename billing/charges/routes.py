@@ -11,7 +11,7 @@ from billing.charges.models import ChargeDetail, ChargePage, Correction, Decisio
 from billing.charges.store import ChargeFilter
 from billing.components import Billing, Provided
 from billing.documents import CdrStatus
-from billing.parameters import Office
+from billing.parameters import Office, Reviewer
 from kit.auth.token_store import Principal
 from kit.messaging.outbox import Transaction
 from kit.web.idempotency import Idempotent, RequestIdentity, StoredResponse
@@ -79,7 +79,7 @@ async def get_charge(id: UUID, billing: Provided, _: Office) -> ChargeDetail:
     response_model=ChargeDetail,
     responses={**_DECIDED, 201: example(examples.DETAIL)},
 )
-async def approve(id: UUID, wanted: Review, who: Office, once: Idempotent, billing: Provided) -> Response:
+async def approve(id: UUID, wanted: Review, who: Reviewer, once: Idempotent, billing: Provided) -> Response:
     """It is invoiced at once, by billing's own figures; an invoice of an earlier revision is credited. By the id of the
     charge, or of its session. A later revision of the session with other figures is held again."""
     return await _decide(billing, id, "approve", wanted, who, once)
@@ -92,7 +92,7 @@ async def approve(id: UUID, wanted: Review, who: Office, once: Idempotent, billi
     response_model=ChargeDetail,
     responses={**_DECIDED, 201: example(examples.DETAIL)},
 )
-async def correct(id: UUID, wanted: Correction, who: Office, once: Idempotent, billing: Provided) -> Response:
+async def correct(id: UUID, wanted: Correction, who: Reviewer, once: Idempotent, billing: Provided) -> Response:
     """Priced by the same tariff, the energy spread evenly over the time, and invoiced at once; a line of the invoice
     says that it was corrected. A later revision of the session with other figures is held again."""
     return await _decide(billing, id, "correct", wanted, who, once)
@@ -105,7 +105,7 @@ async def correct(id: UUID, wanted: Correction, who: Office, once: Idempotent, b
     response_model=ChargeDetail,
     responses={**_DECIDED, 201: example({**examples.DETAIL, "status": "void", "invoice_id": None})},
 )
-async def void(id: UUID, wanted: Review, who: Office, once: Idempotent, billing: Provided) -> Response:
+async def void(id: UUID, wanted: Review, who: Reviewer, once: Idempotent, billing: Provided) -> Response:
     """No invoice is issued and no number used; an invoice of an earlier revision is credited. A later revision of the
     session with other figures is held again."""
     return await _decide(billing, id, "void", wanted, who, once)

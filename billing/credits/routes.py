@@ -11,7 +11,7 @@ from billing.credits.models import CreditRequest, RefundRequest
 from billing.invoices import examples
 from billing.invoices.models import Invoice
 from billing.invoices.rendering import invoice_of
-from billing.parameters import DocumentId, Finance
+from billing.parameters import Creditor, DocumentId, Refunder
 from billing.payments import examples as payment_examples
 from billing.payments import models
 from billing.payments.routes import payment_of
@@ -43,7 +43,7 @@ router = APIRouter(route_class=JsonRoute)
         201: example(_NOTE),
     },
 )
-async def credit(id: DocumentId, wanted: CreditRequest, _: Finance, once: Idempotent, billing: Provided) -> Response:
+async def credit(id: DocumentId, wanted: CreditRequest, _: Creditor, once: Idempotent, billing: Provided) -> Response:
     """Net and VAT of every rate in proportion, exactly. The credit note is open if the invoice was paid: refund it by
     POST /api/v1/billing/charge. A credit of all that is left cancels the invoice. A later revision of the session with
     another amount is held, for a person to say what becomes of the credit."""
@@ -72,7 +72,7 @@ async def credit(id: DocumentId, wanted: CreditRequest, _: Finance, once: Idempo
         201: example(_REFUND),
     },
 )
-async def refund(id: UUID, wanted: RefundRequest, _: Finance, once: Idempotent, billing: Provided) -> Response:
+async def refund(id: UUID, wanted: RefundRequest, _: Refunder, once: Idempotent, billing: Provided) -> Response:
     """A credit note of that amount, and its refund through the provider of the payment. Give an Idempotency-Key: where
     the provider does not answer, the credit note is written already, and the same request again refunds it. Without a
     key, refund that credit note by POST /api/v1/billing/charge."""

@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from billing.components import Provided
 from billing.customers import examples
 from billing.customers.models import Customer, CustomerPage, NewCustomer
-from billing.parameters import Office
+from billing.parameters import CustomersEditor, CustomersReader
 from kit.messaging.outbox import Transaction
 from kit.web.idempotency import Idempotent, StoredResponse
 from kit.web.json_body import JsonRoute
@@ -48,7 +48,7 @@ router = APIRouter(route_class=JsonRoute)
         201: example(examples.CUSTOMER),
     },
 )
-async def add_customer(wanted: Wanted, _: Office, once: Idempotent, billing: Provided) -> Response:
+async def add_customer(wanted: Wanted, _: CustomersEditor, once: Idempotent, billing: Provided) -> Response:
     """Documents that are issued for the customer's drivers from now on name the customer as the buyer."""
 
     async def work(connection: Transaction) -> StoredResponse:
@@ -67,7 +67,7 @@ async def add_customer(wanted: Wanted, _: Office, once: Idempotent, billing: Pro
 async def list_customers(
     request: Request,
     billing: Provided,
-    _: Office,
+    _: CustomersReader,
     driver_id: Annotated[DriverId | None, Query(description="only this driver's")] = None,
     limit: Annotated[int, Query(ge=1, le=CUSTOMERS_MAX, description="customers on a page")] = CUSTOMERS_DEFAULT,
     cursor: CursorInQuery = None,
@@ -84,7 +84,7 @@ async def list_customers(
     response_model=Customer,
     responses={**problems({404: "No such customer"}), 200: _WITH_ETAG},
 )
-async def get_customer(id: UUID, _: Office, billing: Provided) -> Response:
+async def get_customer(id: UUID, _: CustomersReader, billing: Provided) -> Response:
     """With the ETag that a change needs."""
     return _answer(await billing.customers.get_customer(id))
 
@@ -96,7 +96,7 @@ async def get_customer(id: UUID, _: Office, billing: Provided) -> Response:
     responses={**problems({**_VERSIONS, **_TAKEN}), 200: _WITH_ETAG},
 )
 async def replace_customer(
-    id: UUID, wanted: Wanted, _: Office, billing: Provided, if_match: IfMatch = None
+    id: UUID, wanted: Wanted, _: CustomersEditor, billing: Provided, if_match: IfMatch = None
 ) -> Response:
     """Documents that are issued already stay as they are."""
     return _answer(await billing.customers.replace(id, version_of(if_match), wanted))
@@ -108,7 +108,7 @@ async def replace_customer(
     summary="Delete a customer",
     responses={**problems({**_VERSIONS, 409: "Charges wait for the customer's monthly invoice"})},
 )
-async def delete_customer(id: UUID, _: Office, billing: Provided, if_match: IfMatch = None) -> Response:
+async def delete_customer(id: UUID, _: CustomersEditor, billing: Provided, if_match: IfMatch = None) -> Response:
     """Documents that are issued already keep naming the customer."""
     await billing.customers.delete(id, version_of(if_match))
     return Response(status_code=204)

@@ -12,7 +12,7 @@ from billing.invoices import examples
 from billing.invoices.models import Cancellation, Explanation, Invoice, InvoiceDetail, InvoicePage
 from billing.invoices.service import place_of
 from billing.invoices.store import InvoiceFilter
-from billing.parameters import DocumentId, Finance, Reader
+from billing.parameters import Canceller, DocumentId, Reader
 from kit.instants import Instant
 from kit.messaging.outbox import Transaction
 from kit.web.idempotency import Idempotent, StoredResponse
@@ -94,7 +94,7 @@ async def explain(id: DocumentId, principal: Reader, billing: Provided) -> Expla
         201: example(examples.CREDIT_NOTE),
     },
 )
-async def cancel(wanted: Cancellation, _: Finance, once: Idempotent, billing: Provided) -> Response:
+async def cancel(wanted: Cancellation, _: Canceller, once: Idempotent, billing: Provided) -> Response:
     """Nothing is deleted: a credit note cancels the invoice to the last unit, and is open if there is money to refund.
     Later revisions of the same session are not invoiced any more."""
 

@@ -65,8 +65,8 @@ async def charge(wanted: ChargeRequest, principal: Payer, once: Idempotent, bill
     },
 )
 async def get_payment(id: UUID, principal: Reader, response: Response, billing: Provided) -> PaymentDetail:
-    """The client secret is asked from the provider each time and stored nowhere. Operators do not get it."""
-    may_pay = principal.kind != "operator"
+    """The client secret is asked from the provider each time and stored nowhere. Only who may pay gets it."""
+    may_pay = principal.may("billing:pay")
     payment, invoice, secret = await billing.payments.get_payment(id, principal.own_driver, may_pay=may_pay)
     response.headers["Cache-Control"] = "no-store"
     return PaymentDetail(**payment_of(payment, invoice).model_dump(), client_secret=secret)
@@ -79,7 +79,7 @@ async def get_payment(id: UUID, principal: Reader, response: Response, billing: 
         **problems(
             {
                 401: "Of manual payments: no token",
-                403: "Not signed by the provider; of manual payments: not finance's token",
+                403: "Not signed by the provider; of manual payments: a token without billing:settle",
                 404: "No such provider or payment",
                 409: "It contradicts what is known",
             }
@@ -95,7 +95,7 @@ async def webhook(request: Request, provider: Annotated[ProviderName, Path()], b
     by_finance = "authorization" in request.headers
     if by_finance:
         authenticator: Authenticator = request.app.state.authenticator
-        await authenticator.require(request, "finance")
+        await authenticator.require(request, "billing:settle")
     body = await request.body()
     outcome = await billing.payments.receive(provider, dict(request.headers), body, by_finance=by_finance)
     return WebhookResult.model_validate({"outcome": outcome})

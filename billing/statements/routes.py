@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from billing.components import Provided
 from billing.invoices import examples
 from billing.invoices.rendering import invoice_of
-from billing.parameters import Finance
+from billing.parameters import Issuer
 from billing.statements.models import IssuedStatements
 from kit.web.json_body import JsonRoute
 from kit.web.parameters import example, problems
@@ -28,7 +28,7 @@ router = APIRouter(route_class=JsonRoute)
     response_model=IssuedStatements,
     responses={**problems(), 201: example(EXAMPLE)},
 )
-async def issue_statements(_: Finance, billing: Provided) -> IssuedStatements:
+async def issue_statements(_: Issuer, billing: Provided) -> IssuedStatements:
     """What an hourly job does, at once: those of months that ended twelve hours ago or earlier. A request that is
     repeated issues nothing twice."""
     issued = await billing.statements.issue_due(ISSUED_MAX)

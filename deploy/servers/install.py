@@ -1,4 +1,4 @@
-"""Installs the servers: Debian packages as root, the jars of Kafka and MongoDB by Maven."""
+"""Installs the servers: Debian packages as root, the jars of Kafka and MongoDB by Maven, the OpenID provider by npm."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ from typing import Final
 
 from deploy.servers.errors import ServerUnavailable
 from deploy.servers.postgres import find_binaries, installed_binaries
-from deploy.servers.registry import KAFKA_JARS, MONGODB_JARS
+from deploy.servers.registry import KAFKA_JARS, MONGODB_JARS, OIDC_PACKAGES
 
 # RUNLEVEL=1 keeps apt from starting the packages' own services; one that runs nevertheless is not touched.
 _APT_ENVIRONMENT: Final = {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
@@ -22,16 +22,17 @@ def install() -> dict[str, str]:
         "redis": (["redis-server"], lambda: shutil.which("redis-server") is not None),
         "kafka": (["default-jre-headless", "maven"], lambda: _has("java", "mvn")),
         "mongodb": (["default-jdk-headless", "maven"], lambda: _has("java", "javac", "mvn")),
+        "oidc": (["nodejs", "npm"], lambda: _has("node", "npm")),
     }
     missing = {name: packages for name, (packages, present) in wanted.items() if not present()}
     reason = _apt([package for packages in missing.values() for package in packages]) if missing else ""
     failed = {name: f"{name}: {reason or 'not installed'}" for name in missing if not wanted[name][1]()}
     if "postgres" in failed and _has_postgres():
         del failed["postgres"]  # the embedded mode's binaries are used
-    for name, jars in (("kafka", KAFKA_JARS), ("mongodb", MONGODB_JARS)):
+    for name, files in (("kafka", KAFKA_JARS), ("mongodb", MONGODB_JARS), ("oidc", OIDC_PACKAGES)):
         if name not in failed:
             try:
-                jars.install()
+                files.install()
             except ServerUnavailable as error:
                 failed[name] = str(error)
     return failed

@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from deploy.servers import kafka, mongodb
+from deploy.servers import kafka, mongodb, oidc
 from deploy.servers.base import Server
 from deploy.servers.kafka import Kafka
 from deploy.servers.maven import Jars
 from deploy.servers.mongodb import MongoDB
+from deploy.servers.npm import NodePackages
+from deploy.servers.oidc import OidcProvider
 from deploy.servers.postgres import Postgres
 from deploy.servers.rabbitmq import RabbitMQ
 from deploy.servers.redis import Redis
@@ -20,6 +22,7 @@ from deploy.servers.redis import Redis
 ROOT: Final = Path(__file__).resolve().parents[2] / ".servers"
 KAFKA_JARS: Final = Jars("Kafka", kafka.POM, ROOT / "kafka-libs")
 MONGODB_JARS: Final = Jars("MongoDB", mongodb.POM, ROOT / "mongodb-libs")
+OIDC_PACKAGES: Final = NodePackages("OpenID provider", oidc.SOURCE, ROOT / "oidc-provider")
 _RUN_PREFIX: Final = "run-"
 
 SERVERS: Final[dict[str, Callable[[Path], Server]]] = {
@@ -29,6 +32,11 @@ SERVERS: Final[dict[str, Callable[[Path], Server]]] = {
     Redis.name: lambda run: Redis(run / Redis.name),
     MongoDB.name: lambda run: MongoDB(run / MongoDB.name, MONGODB_JARS),
 }
+
+TEST_SERVERS: Final[dict[str, Callable[[Path], Server]]] = {
+    OidcProvider.name: lambda run: OidcProvider(run / OidcProvider.name, OIDC_PACKAGES),
+}
+"""Those that tests start, and that no platform needs to run."""
 
 
 def run_folder(variant: str = "") -> Path:
@@ -48,7 +56,7 @@ def sweep() -> None:
     """
     for run in ROOT.glob(f"{_RUN_PREFIX}*"):
         if _pid(run) == _pid(run_folder()) or not Path(f"/proc/{_pid(run)}").exists():
-            for make in SERVERS.values():
+            for make in (SERVERS | TEST_SERVERS).values():
                 make(run).destroy()
             shutil.rmtree(run, ignore_errors=True)
 

@@ -7,7 +7,7 @@ from fastapi.responses import Response
 
 from ingest.reingest.components import SCHEMA, Reingest
 from ingest.reingest.models import EXAMPLE, ReplayAnswer, ReplayRequest
-from kit.auth.authenticator import require_operator
+from kit.auth.requirements import require_scope
 from kit.auth.token_store import Principal
 from kit.messaging.outbox import Transaction
 from kit.service import provided
@@ -18,13 +18,13 @@ from kit.web.parameters import example, problems
 PATH: Final = "/api/v1/telemetry/quarantine/replay"
 
 Provided = Annotated[Reingest, Depends(provided(Reingest))]
-Operator = Annotated[Principal, Depends(require_operator)]
+Operator = Annotated[Principal, Depends(require_scope("telemetry:write"))]
 _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     **problems({409: "The Idempotency-Key was used for another request"}),
     200: example(EXAMPLE),
 }
 
-router = APIRouter(tags=["telemetry"], dependencies=[Depends(require_operator)], route_class=JsonRoute)
+router = APIRouter(tags=["telemetry"], route_class=JsonRoute)
 
 
 @router.post(

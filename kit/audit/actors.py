@@ -39,7 +39,7 @@ def actor_of(scope: Scope) -> Actor:
     if principal is None:  # refused, or not asked yet
         principal = next(iter(scope.get(PRINCIPALS, ())), None)
     client = scope.get("client")
-    address = address_of(client[0]) if client else ""
+    address = kept_address(client[0]) if client else ""
     if principal is None:
         return Actor(address=address)
     authorization = next((value for key, value in scope["headers"] if key == b"authorization"), b"")
@@ -62,7 +62,7 @@ def endpoint_of(scope: Scope) -> str | None:
     return template if isinstance(template, str) else None
 
 
-def address_of(host: str) -> str:
+def kept_address(host: str) -> str:
     """An address as it is kept. Of IPv6 the network, so that nobody has many."""
     try:
         address = ip_address(host)

@@ -1,27 +1,28 @@
 """Authentication of HTTP requests by bearer token, from memory on the hot path.
 
-A verified token is cached. Every second, if there are requests, one query reads which cached tokens were revoked since,
-and none is used after 5 s without its result: a revoked token passes for at most that long, and the database has one
-query, however many tokens are in use. The query runs in a thread of its own and the next request applies its result, so
-it does not wait for the event loop, of which one iteration takes seconds when thousands of connections have unread
-requests. While the database does not answer, cached tokens pass for 5 more minutes (nobody can revoke one either);
-unknown ones get 503.
-Signed tokens (`kit.auth.signed_tokens`) need no query: they are valid until they expire.
+A verified token is cached. Every second, if there are requests, one query reads which cached tokens are no longer valid
+and which signed ones (`kit.auth.signed_tokens`) are revoked, and none is used after 5 s without its result: a revoked
+token passes for at most that long, and the database has one query, however many tokens are in use. The query runs in a
+thread of its own and the next request applies its result, so it does not wait for the event loop, of which one
+iteration takes seconds when thousands of connections have unread requests. While the database does not answer, cached
+and signed tokens pass for 5 more minutes (nobody can revoke one either); unknown ones get 503.
+
+A token that expires is not used from that moment on. Which stored tokens were used is written every minute, by one
+statement for all.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cache
-from typing import Annotated, Final, NamedTuple
-from uuid import UUID
+from typing import Final, NamedTuple
 
-from fastapi import Security
-from fastapi.security import HTTPBearer
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import HTTPConnection
 
-from kit.auth.signed_tokens import InvalidToken, SignedTokens
-from kit.auth.token_store import KINDS, Kind, Principal, TokenStore, hash_of, well_formed
+from kit.auth.bearer import NO_ROLE, bearer_token, check_station, forbidden, token_in, unauthorized
+from kit.auth.revocations import NONE_REVOKED, SignedRevocations
+from kit.auth.scopes import Scope
+from kit.auth.signed_tokens import InvalidToken, SignedTokens, UnknownKey
+from kit.auth.token_store import Principal, TokenStore, hash_of, well_formed
 from kit.clock import Clock
 from kit.errors import Unavailable
 from kit.futures import done_within, mark_seen
@@ -37,19 +38,43 @@ AHEAD_S: Final = 4.0  # asked so long before, so that no request waits for an an
 # Without an answer for so long, the database counts as down; a late one is taken all the same.
 ANSWER_S_MAX: Final = 5.0
 OUTAGE_S: Final = 300.0
-CACHE_MAX: Final = 20_000  # tokens; ~700 B each with a few stations: 14 MB. Beyond, the oldest is looked up again
+USES_S: Final = 60.0  # from the first use of a token until it is written, with those of all others
+CACHE_MAX: Final = 20_000  # tokens; ~800 B each with a few stations: 16 MB. Beyond, the oldest is looked up again
 # Well-formed but unknown tokens, so that a misconfigured fleet does not cause a query a request. 32 B each.
 REJECTED_MAX: Final = 10_000
 
-_REALM: Final = 'Bearer realm="voltstream"'
+TokenCheck = Callable[[], Awaitable[bool]]
+"""Whether a token that was accepted for a request would be so now."""
+
+_UNKNOWN: Final = "the token is unknown, revoked or expired; ask an operator for a new one"
+_NEVER_S: Final = float("inf")
 _log = get_logger(__name__)
 
 
-class _RevocationQuery(NamedTuple):
-    """A query of the database for the cached tokens that are revoked."""
+class _Answer(NamedTuple):
+    gone: set[bytes]  # hashes of cached tokens
+    revocations: SignedRevocations
+
+
+class _Query(NamedTuple):
+    """A query of the database for the cached tokens that are no longer valid."""
 
     sent_s: float
-    result: Future[set[UUID]]
+    result: Future[_Answer]
+
+
+class _Entry:
+    """A cached token."""
+
+    __slots__ = ("principals", "used")
+
+    def __init__(self, principal: Principal) -> None:
+        self.principals = (principal,)
+        self.used = False  # since its uses were written last
+
+    @property
+    def principal(self) -> Principal:
+        return self.principals[0]
 
 
 class Authenticator:
@@ -60,68 +85,107 @@ class Authenticator:
         self._store = store
         self._clock = clock
         self._signed = signed
-        self._cached: dict[bytes, Principal] = {}
+        self._revocations: SignedRevocations | None = None  # of signed tokens; None: not known
+        self._cached: dict[bytes, _Entry] = {}
         self._rejected: set[bytes] = set()
         self._checked_s = clock.monotonic_s()
-        self._due_s = self._checked_s + REVOCATION_S
+        self._due_s = self._checked_s + (REVOCATION_S if signed is None else 0.0)
+        self._expiry_s = _NEVER_S  # when the first of the cached tokens expires
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="revocations")
-        self._query: _RevocationQuery | None = None
+        self._query: _Query | None = None
+        self._used: list[_Entry] = []  # each once
+        self._writing: asyncio.TimerHandle | asyncio.Task[None] | None = None
+
+    async def stop(self) -> None:
+        """Write which tokens were used. Call it before the store's database is closed."""
+        if self._writing is not None:
+            self._writing.cancel()
+        await self.write_uses()
 
     def close(self) -> None:
         """End its thread. Call it in a thread, once the store's database is closed: it waits for a query under way."""
         self._thread.shutdown(cancel_futures=True)
 
     async def authenticate(self, request: HTTPConnection) -> Principal:
-        """The principal of the request; of a signed token with several roles, that of the first of KINDS.
+        """The principal of the request; of a signed token with several roles, that of the first in the order of KINDS.
 
         Raises Problem 401 that says what to do, 403 where a signed token has no known role, and Unavailable.
         """
-        return await self.require(request, *KINDS)
+        for principal in await self._verified(request):
+            return principal
+        raise Problem(403, NO_ROLE)
 
-    async def require(self, request: HTTPConnection, *kinds: Kind) -> Principal:
-        """The principal of the first of `kinds` that the request's token has. Raises as `authenticate`, or 403."""
-        principals: tuple[Principal, ...] | None = request.scope.get(PRINCIPALS)
-        if principals is None:
-            principals = request.scope[PRINCIPALS] = await self._within_limits(request)
-        for kind in kinds:
-            for principal in principals:
-                if principal.kind == kind:
-                    request.scope[ACCEPTED] = kinds
-                    request.scope.setdefault(PRINCIPAL, principal)
-                    return principal
-        yours = " and ".join(principal.kind for principal in principals) or "none that is known here"
-        raise Problem(403, f"this needs a token of kind {' or '.join(kinds)}; yours is of kind {yours}")
+    async def require(self, request: HTTPConnection, scope: Scope, *, heeds_stations: bool = False) -> Principal:
+        """The first principal of the request's token that has the scope.
 
-    def known(self, authorization: bytes, kinds: tuple[Kind, ...]) -> Principal | None:
-        """The principal that `require` gives for this header without waiting or verifying; None where it would have
-        to, or refuses the token."""
-        token = _token_in(authorization)
-        if token is None:
+        A token that is for some stations only is for a route about one of them, by its path, or for one that itself
+        `heeds_stations`. Raises as `authenticate`, or Problem 403.
+        """
+        principals = await self._verified(request)
+        for principal in principals:
+            if scope in principal.scopes:
+                if principal.stations is not None and not heeds_stations:
+                    check_station(principal, request.scope.get("path_params", {}).get("station_id"))
+                request.scope[ACCEPTED] = scope
+                request.scope.setdefault(PRINCIPAL, principal)
+                return principal
+        raise forbidden(scope, principals)
+
+    def known(self, authorization: bytes, scope: Scope) -> Principal | None:
+        """The principal that `require` gives for this header without waiting or verifying, for a route that heeds
+        stations; None where it would have to, or refuses the token."""
+        token = token_in(authorization)
+        if token is None or not self._is_fresh():
             return None
         principals: tuple[Principal, ...] | None
         if self._signed is not None and "." in token:
-            principals = self._signed.known(token)
-        elif not self._is_fresh():
-            return None
+            principals = None if self._revocations is None else self._signed.known(token)
         else:
-            principal = self._cached.get(hash_of(token))
-            principals = None if principal is None else (principal,)
+            entry = self._cached.get(hash_of(token))
+            if entry is None:
+                return None
+            if not entry.used:
+                self._note_use(entry)
+            principals = entry.principals
         if principals is not None:
-            for kind in kinds:
-                for principal in principals:
-                    if principal.kind == kind:
-                        return principal
+            for principal in principals:
+                if scope in principal.scopes:
+                    return principal
         return None
 
-    def _is_fresh(self) -> bool:
-        """Whether the cache may be used as it is. Applies the result of a query that is done, and sends the next one
-        where it is due soon."""
-        if self._query is not None and self._query.result.done():
-            self._apply_result(self._query)
-        left_s = self._due_s - self._clock.monotonic_s()
-        if left_s <= AHEAD_S and self._query is None:
-            self._send_query()
-        return left_s > 0
+    def check_of(self, request: HTTPConnection) -> TokenCheck:
+        """For a response that goes on for long: whether the token of this request, which was accepted, still is. One
+        that has expired is not: the leeway of a signed one is for requests."""
+        scope: Scope = request.scope[ACCEPTED]
+
+        async def check() -> bool:
+            try:
+                principals = await self._principals(request)
+            except (Problem, Unavailable):
+                return False
+            now_s = self._clock.now_ms() / 1000
+            return any(scope in principal.scopes and _left_s(principal, now_s) > 0 for principal in principals)
+
+        return check
+
+    async def write_uses(self) -> None:
+        """Write which tokens were used since the last time."""
+        used, self._used, self._writing = self._used, [], None
+        for entry in used:
+            entry.used = False
+        if not used:
+            return
+        try:
+            await self._store.record_use([entry.principal.token_id for entry in used])
+        except Unavailable as error:  # the last use is told for people, and not worth a queue
+            _log.warning("token_uses_lost", error=str(error), tokens=len(used))
+
+    async def _verified(self, request: HTTPConnection) -> tuple[Principal, ...]:
+        """What the request's token stands for. It is verified once a request."""
+        principals: tuple[Principal, ...] | None = request.scope.get(PRINCIPALS)
+        if principals is None:
+            principals = request.scope[PRINCIPALS] = await self._within_limits(request)
+        return principals
 
     async def _within_limits(self, request: HTTPConnection) -> tuple[Principal, ...]:
         """The token's principals, its request counted. Raises as `authenticate`, and Problem 429."""
@@ -136,63 +200,118 @@ class Authenticator:
                 limits.fail(address)
             raise
         if principals:
-            request.scope[QUOTA] = limits.spend(principals[0])
+            try:
+                request.scope[QUOTA] = limits.spend(principals[0])
+            except Problem:
+                request.scope[PRINCIPAL] = principals[0]  # whom the audit names
+                raise
         else:
             limits.fail(address)
         return principals
 
     async def _principals(self, request: HTTPConnection) -> tuple[Principal, ...]:
         """One principal for a stored token, one for each role of a signed one."""
-        token = _bearer_token(request)
+        token = bearer_token(request)
+        if not self._is_fresh():
+            await self._refresh()
         if self._signed is not None and "." in token:  # no stored token has one
+            if self._revocations is None:
+                raise Unavailable("which signed tokens are revoked is not known: PostgreSQL does not answer")
             if self._signed.known(token) is None:
                 _check_look_up(request)
             try:
-                return self._signed.verify(token)
+                return await _signed_by_a_key_of(self._signed, token)
             except InvalidToken as error:
                 _looked_up_in_vain(request)
-                raise _unauthorized(str(error), invalid=True) from None
-        if not self._is_fresh():
-            await self._refresh()
+                raise unauthorized(str(error), invalid=True) from None
         token_hash = hash_of(token)
-        principal = self._cached.get(token_hash)
-        return (principal if principal is not None else await self._look_up(request, token, token_hash),)
+        entry = self._cached.get(token_hash)
+        if entry is None:
+            entry = await self._look_up(request, token, token_hash)
+        if not entry.used:
+            self._note_use(entry)
+        return entry.principals
 
-    async def _look_up(self, request: HTTPConnection, token: str, token_hash: bytes) -> Principal:
+    async def _look_up(self, request: HTTPConnection, token: str, token_hash: bytes) -> _Entry:
         if not well_formed(token):
-            raise _unauthorized(COPY_IT_WHOLE, invalid=True)
+            raise unauthorized(COPY_IT_WHOLE, invalid=True)
         if token_hash in self._rejected:
-            raise _unauthorized("the token is unknown or revoked; ask an operator for a new one", invalid=True)
+            raise unauthorized(_UNKNOWN, invalid=True)
         _check_look_up(request)
         principal = await self._store.find(token_hash)
-        if principal is None:
+        left_s = _NEVER_S
+        if principal is not None and principal.expires_s is not None:
+            left_s = principal.expires_s - self._clock.now_ms() / 1000
+        if principal is None or left_s <= 0:
             _looked_up_in_vain(request)
             if len(self._rejected) >= REJECTED_MAX:
                 self._rejected.clear()
             self._rejected.add(token_hash)
-            raise _unauthorized("the token is unknown or revoked; ask an operator for a new one", invalid=True)
+            raise unauthorized(_UNKNOWN, invalid=True)
         if len(self._cached) >= CACHE_MAX:
             del self._cached[next(iter(self._cached))]
-        self._cached[token_hash] = principal
-        return principal
+        self._expiry_s = min(self._expiry_s, self._clock.monotonic_s() + left_s)
+        entry = self._cached[token_hash] = _Entry(principal)
+        return entry
 
-    def _send_query(self) -> _RevocationQuery:
-        """Query in the thread which cached tokens are revoked."""
+    def _note_use(self, entry: _Entry) -> None:
+        """It is written with those of others, within USES_S."""
+        entry.used = True
+        self._used.append(entry)
+        if self._writing is None:
+            self._writing = asyncio.get_running_loop().call_later(USES_S, self._begin_to_write)
+
+    def _begin_to_write(self) -> None:
+        self._writing = asyncio.ensure_future(self.write_uses())
+
+    def _is_fresh(self) -> bool:
+        """Whether the cache may be used as it is. Applies the result of a query that is done, and sends the next one
+        where it is due soon."""
+        if self._query is not None and self._query.result.done():
+            self._apply_result(self._query)
+        now_s = self._clock.monotonic_s()
+        if now_s >= self._expiry_s:
+            self._drop_expired(now_s)
+        left_s = self._due_s - now_s
+        if left_s <= AHEAD_S and self._query is None:
+            self._send_query()
+        return left_s > 0
+
+    def _drop_expired(self, now_s: float) -> None:
+        """Drop tokens that have expired from the cache."""
+        wall_s = self._clock.now_ms() / 1000
+        self._cached = {key: one for key, one in self._cached.items() if _left_s(one.principal, wall_s) > 0}
+        self._expiry_s = now_s + min(
+            (_left_s(one.principal, wall_s) for one in self._cached.values()), default=_NEVER_S
+        )
+
+    def _send_query(self) -> _Query:
+        """Query in the thread which cached tokens are no longer valid."""
         self._rejected.clear()
-        token_ids = [principal.token_id for principal in self._cached.values()]
-        query = _RevocationQuery(self._clock.monotonic_s(), self._thread.submit(self._store.revoked, token_ids))
-        self._query = query
+        if self._signed is not None:
+            self._signed.keys.poll()
+        asked = self._thread.submit(self._ask, list(self._cached), self._revocations)
+        query = self._query = _Query(self._clock.monotonic_s(), asked)
         return query
 
-    def _apply_result(self, query: _RevocationQuery) -> None:
-        """Drop revoked tokens from the cache."""
+    def _ask(self, token_hashes: list[bytes], revocations: SignedRevocations | None) -> _Answer:
+        known = revocations or NONE_REVOKED
+        gone = self._store.gone(token_hashes)
+        return _Answer(gone, known if self._signed is None else self._store.signed_revocations(known))
+
+    def _apply_result(self, query: _Query) -> None:
+        """Drop tokens that are no longer valid from the cache."""
         self._query = None
         error = query.result.exception()
         if error is not None:
             self._extend_in_outage(error)
             return
-        gone = query.result.result()
-        self._cached = {key: value for key, value in self._cached.items() if value.token_id not in gone}
+        gone, revocations = query.result.result()
+        for token_hash in gone:
+            self._cached.pop(token_hash, None)
+        if self._signed is not None and revocations is not self._revocations:
+            self._signed.set_revocations(revocations)
+        self._revocations = revocations
         self._checked_s = query.sent_s
         self._due_s = query.sent_s + REVOCATION_S
 
@@ -217,39 +336,25 @@ class Authenticator:
         now_s = self._clock.monotonic_s()
         if now_s - self._checked_s >= OUTAGE_S:
             self._cached.clear()
+            self._revocations = None
         unforeseen = None if isinstance(error, Unavailable) else error
         _log.warning("revocations_unknown", error=str(error), remembered=len(self._cached), exc_info=unforeseen)
         self._due_s = now_s + REVOCATION_S
 
 
-# Only for the OpenAPI: the header is read in one place, `_bearer_token`.
-_BEARER_SCHEME: Final = HTTPBearer(auto_error=False, scheme_name="bearer", description="An access token of voltstream")
+async def _signed_by_a_key_of(signed: SignedTokens, token: str) -> tuple[Principal, ...]:
+    """Verify a token; where its key is not known, after another look for keys. Raises InvalidToken, Unavailable."""
+    try:
+        return signed.verify(token)
+    except UnknownKey:
+        if not await signed.keys.refresh():
+            raise
+    return signed.verify(token)
 
 
-@dataclass(frozen=True, slots=True)
-class RequireKinds:
-    """A FastAPI dependency: the principal of the first of `kinds` that the request's token has. Else 401, 403.
-
-    The Authenticator is `app.state.authenticator`. `kit.web.route_rules` reads `kinds`, so that a route's body is not
-    read for anyone else.
-    """
-
-    kinds: tuple[Kind, ...]
-
-    async def __call__(self, request: Request, _: Annotated[object, Security(_BEARER_SCHEME)]) -> Principal:
-        """Raises as `Authenticator.require`."""
-        authenticator: Authenticator = request.app.state.authenticator
-        return await authenticator.require(request, *self.kinds)
-
-
-@cache  # one object per kinds, so that FastAPI resolves it once per request, however often it is depended on
-def require_kinds(*kinds: Kind) -> RequireKinds:
-    """The dependency that requires a token of one of these kinds."""
-    return RequireKinds(kinds)
-
-
-require_device: Final = require_kinds("device")
-require_operator: Final = require_kinds("operator")
+def _left_s(principal: Principal, now_s: float) -> float:
+    """Seconds until it expires; never, infinitely many."""
+    return _NEVER_S if principal.expires_s is None else principal.expires_s - now_s
 
 
 def _check_look_up(request: HTTPConnection) -> None:
@@ -262,24 +367,3 @@ def _looked_up_in_vain(request: HTTPConnection) -> None:
     limits = limits_of(request.scope)
     if limits is not None:
         limits.looked_up_in_vain(address_of(request.scope))
-
-
-def _bearer_token(request: HTTPConnection) -> str:
-    for key, value in request.scope["headers"]:
-        if key == b"authorization":
-            token = _token_in(value)
-            if token is not None:
-                return token
-            raise _unauthorized("write the header as: Authorization: Bearer <token>", invalid=False)
-    raise _unauthorized("a token is needed: Authorization: Bearer <token>", invalid=False)
-
-
-def _token_in(authorization: bytes) -> str | None:
-    """The token of an Authorization header; None where the header has another form."""
-    scheme, _, token = authorization.decode("latin-1").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" and token else None
-
-
-def _unauthorized(detail: str, *, invalid: bool) -> Problem:
-    challenge = f'{_REALM}, error="invalid_token"' if invalid else _REALM
-    return Problem(401, detail, headers={"WWW-Authenticate": challenge})

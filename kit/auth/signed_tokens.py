@@ -1,44 +1,39 @@
-"""JWTs issued by an identity provider or an API gateway, verified with the one key of the settings.
+"""JWTs issued by an identity provider or an API gateway.
 
-Claims: `exp`; `sub`, the subject; `roles`, a list of which only our kinds of token are used; `stations`, optional, as
-of a stored token. `iss` and `aud` are checked where the settings name them. The algorithm follows from the key alone
-and a token's header must name it, so neither "none" nor a public key taken for a shared secret is accepted.
+Claims: `exp`; `sub`, the subject; the roles, a list, by default in `roles`; `stations`, optional, as of a stored token;
+`jti` and `iat`, optional, by which a token can be revoked before it expires. `iss` and `aud` are checked where the
+settings name them, which they must where keys are read from a URL. The keys are those of `kit.auth.key_file` or
+`kit.auth.jwks`.
 """
 
-import base64
-import binascii
-import contextlib
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import load_der_public_key, load_pem_public_key
 
-from kit.auth.token_store import KINDS, Principal, valid_subject
+from kit.auth.key_file import FileKey, TrustedKey
+from kit.auth.revocations import NONE_REVOKED, SignedRevocations
+from kit.auth.scopes import KINDS, SCOPES, Kind, Scope
+from kit.auth.token_store import Principal, valid_subject
 from kit.clock import Clock, format_rfc3339
-from kit.errors import ConfigError
 from kit.settings import Settings
 
 LEEWAY_S: Final = 30  # between the issuer's clock and ours
 CACHE_MAX: Final = 10_000  # verified tokens; ~1 kB each: 10 MB. Beyond, the oldest is verified again
 _TOKEN_CHARS_MAX: Final = 8_192  # HTTP servers take no longer header
-_SECRET_BYTES_MIN: Final = 32  # of HS256: its hash's length (RFC 7518, 3.2)
-_RSA_BITS_MIN: Final = 2_048  # RFC 7518, 3.3
-_KEY_BYTES_MAX: Final = 65_536  # of the file; an RSA key of 16,384 bits has 2,800
 _EPOCH_S_MAX: Final = 253_402_300_799  # the end of the year 9999
 
-_CURVES: Final = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 _OPTIONS: Final[Any] = {
     "require": ["exp", "sub"],
     # Checked here, by the injected clock.
     "verify_exp": False,
     "verify_nbf": False,
     "verify_iat": False,
+    "verify_jti": False,
 }
 
 
@@ -46,49 +41,103 @@ class InvalidToken(Exception):
     """A signed token that is not accepted. The message says why and what to do, and has no part of the token."""
 
 
+class UnknownKey(InvalidToken):
+    """The key that the token names is not known; perhaps it is once the keys are read again."""
+
+
+class Keys(Protocol):
+    """The keys that tokens may be signed with."""
+
+    @property
+    def version(self) -> int:
+        """Another one whenever the keys have changed."""
+
+    def key_for(self, token: str) -> TrustedKey:
+        """The key to verify this token with. Raises InvalidToken, UnknownKey."""
+
+    async def refresh(self) -> bool:
+        """Read them again where that was not done just now. Whether they have been read. Raises Unavailable where none
+        have ever been read."""
+
+    def poll(self) -> None:
+        """Begin to read them again if that is due; called every few seconds."""
+
+    async def describe(self) -> str:
+        """Which they are, for people. Raises Unavailable where they cannot be read now."""
+
+
 @dataclass(frozen=True, slots=True)
-class _Key:
-    value: Any  # a public key of cryptography's, or the bytes of a shared secret
-    algorithm: str
+class ClaimRules:
+    """What the claims must be, and what they mean."""
+
+    issuer: str | None = None  # None: any
+    audience: str | None = None
+    roles_claim: str = "roles"  # or a path, `realm_access.roles`
+    roles: Mapping[str, Kind] = field(default_factory=lambda: {kind: kind for kind in KINDS})  # the issuer's -> ours
+    scopes_claim: str = ""  # empty: a token has all scopes of its roles
 
 
 @dataclass(frozen=True, slots=True)
 class _Verified:
     expires_s: float
     principals: tuple[Principal, ...]
+    jti: str | None
+    subject: str
+    issued_s: float | None
 
 
 class SignedTokens:
     """Verifies signed tokens. One a process; used from one event loop."""
 
-    def __init__(self, key_file: Path, clock: Clock, *, issuer: str = "", audience: str = "") -> None:
-        """Raises ConfigError where the file holds no key to verify with."""
-        self._key = _read_key(key_file)
+    def __init__(self, keys: Keys, clock: Clock, rules: ClaimRules | None = None) -> None:
+        self._keys = keys
         self._clock = clock
-        self._issuer = issuer or None
-        self._audience = audience or None
-        self._options: Any = {**_OPTIONS, "verify_aud": bool(audience), "verify_iss": bool(issuer)}
+        self._rules = rules = rules or ClaimRules()
+        self._options: Any = {**_OPTIONS, "verify_aud": rules.audience is not None, "verify_iss": bool(rules.issuer)}
         self._verified: dict[bytes, _Verified] = {}
+        self._keys_version = keys.version
+        self._revocations = NONE_REVOKED
 
     @classmethod
     def of(cls, settings: Settings, clock: Clock) -> "SignedTokens | None":
         """By the settings; None where they name no key. Raises ConfigError."""
-        if not settings.jwt_key_file:
+        keys: Keys
+        if settings.jwt_jwks_url or settings.jwt_discovery:
+            from kit.auth.jwks import JwksKeys  # its HTTP client takes memory that few processes need
+
+            keys = JwksKeys(settings.jwt_jwks_url, settings.jwt_issuer if settings.jwt_discovery else "", clock)
+        elif settings.jwt_key_file:
+            keys = FileKey(Path(settings.jwt_key_file))
+        else:
             return None
-        key_file = Path(settings.jwt_key_file)
-        return cls(key_file, clock, issuer=settings.jwt_issuer, audience=settings.jwt_audience)
+        rules = ClaimRules(
+            settings.jwt_issuer or None,
+            settings.jwt_audience or None,
+            settings.jwt_roles_claim,
+            settings.jwt_roles or {kind: kind for kind in KINDS},
+            settings.jwt_scopes_claim,
+        )
+        return cls(keys, clock, rules)
 
     @property
-    def algorithm(self) -> str:
-        """The algorithm that tokens must be signed with."""
-        return self._key.algorithm
+    def keys(self) -> Keys:
+        """The keys that tokens must be signed with."""
+        return self._keys
+
+    def set_revocations(self, revocations: SignedRevocations) -> None:
+        """What is revoked from now on."""
+        self._revocations = revocations
+        kept = {key: one for key, one in self._verified.items() if not self._is_revoked(one)}
+        self._verified = kept
 
     def verify(self, token: str) -> tuple[Principal, ...]:
-        """The token's principals, one for each role that is one of our kinds. Raises InvalidToken."""
+        """The token's principals, one for each role that is one of ours. Raises InvalidToken, UnknownKey."""
         token_hash = hashlib.sha256(token.encode()).digest()
-        known = self._verified.get(token_hash)
+        known = self._remembered(token_hash)
         if known is None:
             known = self._checked(token, UUID(bytes=token_hash[:16]))
+            if self._is_revoked(known):
+                raise InvalidToken("the token is revoked; get a new one where you got it")
             if len(self._verified) >= CACHE_MAX:
                 del self._verified[next(iter(self._verified))]
             self._verified[token_hash] = known
@@ -100,10 +149,19 @@ class SignedTokens:
 
     def known(self, token: str) -> tuple[Principal, ...] | None:
         """What `verify` gives for a token that was verified before and has not expired; else None."""
-        known = self._verified.get(hashlib.sha256(token.encode()).digest())
+        known = self._remembered(hashlib.sha256(token.encode()).digest())
         if known is None or self._clock.now_ms() / 1000 >= known.expires_s + LEEWAY_S:
             return None
         return known.principals
+
+    def _remembered(self, token_hash: bytes) -> _Verified | None:
+        if self._keys.version != self._keys_version:  # a key may be gone
+            self._keys_version = self._keys.version
+            self._verified.clear()
+        return self._verified.get(token_hash)
+
+    def _is_revoked(self, one: _Verified) -> bool:
+        return self._revocations.revoke(one.jti, one.subject, one.issued_s)
 
     def _checked(self, token: str, token_id: UUID) -> _Verified:
         claims = self._claims(token)
@@ -111,36 +169,55 @@ class SignedTokens:
         if not_before_s > self._clock.now_ms() / 1000 + LEEWAY_S:
             raise InvalidToken(f"the token is not valid before {format_rfc3339(int(not_before_s * 1000))}")
         expires_s = _moment_s(claims, "exp", None)
-        subject = claims["sub"]
+        issued_s = _moment_s(claims, "iat", None) if "iat" in claims else None
+        jti, subject = claims.get("jti"), claims["sub"]
         if not isinstance(subject, str) or not valid_subject(subject):
             raise InvalidToken("the token's `sub` must be 1 to 64 printable characters")
-        roles = _strings(claims, "roles")
+        if jti is not None and not isinstance(jti, str):
+            raise InvalidToken("the token's `jti` must be a string")
+        kinds = self._kinds(claims)
+        limited = self._limited(claims)
         stations = frozenset(name.upper() for name in _strings(claims, "stations")) if "stations" in claims else None
-        return _Verified(
-            expires_s, tuple(Principal(kind, token_id, stations, subject) for kind in KINDS if kind in roles)
+        principals = tuple(
+            Principal(kind, token_id, stations, subject, limited, expires_s) for kind in KINDS if kind in kinds
         )
+        return _Verified(expires_s, principals, jti, subject, issued_s)
+
+    def _kinds(self, claims: Mapping[str, Any]) -> set[Kind]:
+        name = self._rules.roles_claim
+        names = _strings({name: _at(claims, name, [])}, name)
+        return {self._rules.roles[one] for one in names if one in self._rules.roles}
+
+    def _limited(self, claims: Mapping[str, Any]) -> frozenset[Scope] | None:
+        name = self._rules.scopes_claim
+        if not name:
+            return None
+        value = _at(claims, name, [])
+        given = value.split() if isinstance(value, str) else _strings({name: value}, name)
+        return frozenset(scope for scope in SCOPES if scope in given)
 
     def _claims(self, token: str) -> Mapping[str, Any]:
         if len(token) > _TOKEN_CHARS_MAX:
             raise InvalidToken(f"the token is longer than {_TOKEN_CHARS_MAX} characters")
-        algorithm = self._key.algorithm
+        rules = self._rules
         try:
+            key = self._keys.key_for(token)
             return jwt.decode(
                 token,
-                self._key.value,
-                algorithms=[algorithm],
-                audience=self._audience,
-                issuer=self._issuer,
+                key.value,
+                algorithms=list(key.algorithms),
+                audience=rules.audience,
+                issuer=rules.issuer,
                 options=self._options,
             )
         except jwt.InvalidAlgorithmError:
-            raise InvalidToken(f"the token must be signed with {algorithm}") from None
+            raise InvalidToken(f"the token must be signed with {' or '.join(key.algorithms)}") from None
         except jwt.InvalidSignatureError:
             raise InvalidToken("the token was altered, or signed with a key that is not trusted here") from None
         except jwt.InvalidAudienceError:
-            raise InvalidToken(f"the token is for another audience; ask its issuer for {self._audience}") from None
+            raise InvalidToken(f"the token is for another audience; ask its issuer for {rules.audience}") from None
         except jwt.InvalidIssuerError:
-            raise InvalidToken(f"the token is of another issuer; {self._issuer} is trusted here") from None
+            raise InvalidToken(f"the token is of another issuer; {rules.issuer} is trusted here") from None
         except jwt.MissingRequiredClaimError as error:
             raise InvalidToken(f"the token has no `{error.claim}`; its issuer must say it") from None
         # The parser raises any of these for hostile bytes, which are no error of ours.
@@ -156,67 +233,20 @@ def _moment_s(claims: Mapping[str, Any], name: str, default: float | None) -> fl
     return float(value)
 
 
+def _at(claims: Mapping[str, Any], path: str, default: object) -> Any:
+    """The claim of that name, or what a path with dots leads to."""
+    if path in claims:
+        return claims[path]
+    value: Any = claims
+    for name in path.split("."):
+        if not isinstance(value, dict) or name not in value:
+            return default
+        value = value[name]
+    return value
+
+
 def _strings(claims: Mapping[str, Any], name: str) -> list[str]:
     value = claims.get(name, [])
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise InvalidToken(f"the token's `{name}` must be a list of strings")
     return value
-
-
-def _read_key(path: Path) -> _Key:
-    """The key and with it the algorithm; surrounding white space is ignored. Raises ConfigError."""
-
-    def wrong(what: str) -> ConfigError:
-        return ConfigError(
-            f"VOLTSTREAM_JWT_KEY_FILE={path}: {what}; it must hold a public key as PEM (RSA, P-256, P-384, P-521, "
-            f"Ed25519) or a shared secret of at least {_SECRET_BYTES_MIN} bytes"
-        )
-
-    try:
-        with path.open("rb") as file:
-            content = file.read(_KEY_BYTES_MAX + 1).strip()
-    except OSError as error:
-        raise wrong(f"cannot be read ({error.strerror})") from None
-    if len(content) > _KEY_BYTES_MAX:
-        raise wrong(f"is longer than {_KEY_BYTES_MAX} bytes")
-    if b"-----BEGIN" in content:
-        if b"PRIVATE KEY" in content:
-            raise wrong("holds a private key, which belongs to the issuer alone")
-        return _public_key(content, wrong)
-    if _is_published(content):
-        raise wrong("holds a public key that is not PEM, which as a secret everybody would know")
-    if len(content) < _SECRET_BYTES_MIN:
-        raise wrong(f"holds a secret of {len(content)} bytes")
-    return _Key(content, "HS256")
-
-
-def _public_key(pem: bytes, wrong: Callable[[str], ConfigError]) -> _Key:
-    try:
-        key = load_pem_public_key(pem)
-    except Exception:  # ValueError, UnsupportedAlgorithm, and what lies below them
-        raise wrong("holds no public key") from None
-    if isinstance(key, rsa.RSAPublicKey):
-        if key.key_size < _RSA_BITS_MIN:
-            raise wrong(f"holds an RSA key of {key.key_size} bits, fewer than {_RSA_BITS_MIN}")
-        return _Key(key, "RS256")
-    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in _CURVES:
-        return _Key(key, _CURVES[key.curve.name])
-    if isinstance(key, ed25519.Ed25519PublicKey):
-        return _Key(key, "EdDSA")
-    raise wrong("holds a public key of another kind")
-
-
-def _is_published(content: bytes) -> bool:
-    """Whether this is a public key in another common form: JWK, SSH, DER, base64."""
-    if content.startswith((b"{", b"[", b"ssh-", b"ecdsa-")):
-        return True
-    candidates = [content]
-    with contextlib.suppress(binascii.Error):
-        candidates.append(base64.b64decode(b"".join(content.split()), validate=True))
-    for candidate in candidates:
-        try:
-            load_der_public_key(candidate)
-        except Exception:  # noqa: S112  # any error: it is no public key
-            continue
-        return True
-    return False

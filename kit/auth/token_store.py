@@ -1,36 +1,66 @@
-"""Stored access tokens: issue, revoke, list, find. The SQL of schema `access` is here.
+"""Stored access tokens: issue, rotate, revoke, list, find. The SQL of schema `access` is here.
 
-A token is `vsd_` (device), `vso_` (operator), `vsf_` (finance) or `vsu_` (driver) and 256 random bits; it is shown
-once, when issued, and stored hashed.
+A token is a prefix that tells its role, `vso_` an operator's, and 256 random bits; it is shown once, when issued, and
+stored hashed.
 """
 
 import hashlib
 import re
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Final, Literal, get_args
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 from kit.audit.entry import Actor
 from kit.audit.recording import record
+from kit.auth.revocations import SignedRevocations
+from kit.auth.scopes import Kind, Scope, scopes_of
+from kit.clock import format_rfc3339
 from kit.database.postgres import Database
 
-Kind = Literal["device", "operator", "finance", "driver"]
-KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 SUBJECT_CHARS_MAX: Final = 64
 
-_PREFIXES: Final[dict[Kind, str]] = {"device": "vsd_", "operator": "vso_", "finance": "vsf_", "driver": "vsu_"}
-_TOKEN: Final = re.compile(r"vs[dofu]_[A-Za-z0-9_-]{43}", re.ASCII)  # 43 base64url characters hold 256 bits
-_COLUMNS: Final = "id, kind, label, stations, subject, created_at, revoked_at"
-_INSERT: Final = f"""INSERT INTO access.token (id, kind, hash, label, stations, subject)
-VALUES ($1, $2, $3, $4, $5, $6) RETURNING {_COLUMNS}"""  # noqa: S608  # the names above
-_REVOKED: Final = """SELECT asked.id FROM unnest($1::uuid[]) AS asked (id)
-WHERE NOT EXISTS (SELECT FROM access.token AS token WHERE token.id = asked.id AND token.revoked_at IS NULL)"""
-_REVOKE: Final = """UPDATE access.token SET revoked_at = clock_timestamp()
-WHERE id = $1 AND revoked_at IS NULL RETURNING kind, label, stations, subject"""
+PREFIXES: Final[dict[Kind, str]] = {
+    "admin": "vsx_",
+    "operator": "vso_",
+    "finance": "vsf_",
+    "support": "vss_",
+    "auditor": "vsa_",
+    "driver": "vsu_",
+    "device": "vsd_",
+}
+# 43 base64url characters hold 256 bits.
+_TOKEN: Final = re.compile(f"(?:{'|'.join(PREFIXES.values())})[A-Za-z0-9_-]{{43}}", re.ASCII)
+_COLUMNS: Final = """id, kind, label, stations, subject, scopes, created_at, expires_at, last_used_at, revoked_at,
+previous_expires_at"""
+_INSERT: Final = f"""INSERT INTO access.token (id, kind, hash, label, stations, subject, scopes, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING {_COLUMNS}"""  # noqa: S608  # the names above
+_VALID: Final = "revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())"
+# Both hashes have an index of their own.
+_FIND: Final = f"""SELECT kind, id, stations, subject, scopes, expires_at FROM access.token
+WHERE hash = $1 AND {_VALID}
+UNION ALL
+SELECT kind, id, stations, subject, scopes, least(expires_at, previous_expires_at) FROM access.token
+WHERE previous_hash = $1 AND previous_expires_at > clock_timestamp() AND {_VALID}"""  # noqa: S608  # the text above
+_GONE: Final = f"""SELECT asked.hash FROM unnest($1::bytea[]) AS asked (hash)
+WHERE NOT EXISTS (SELECT FROM access.token WHERE hash = asked.hash AND {_VALID})
+AND NOT EXISTS (
+    SELECT FROM access.token
+    WHERE previous_hash = asked.hash AND previous_expires_at > clock_timestamp() AND {_VALID}
+)"""  # noqa: S608  # the text above
+_ROTATE: Final = f"""UPDATE access.token SET
+    previous_hash = hash, previous_expires_at = clock_timestamp() + $3, hash = $2, expires_at = coalesce($4, expires_at)
+WHERE id = $1 AND {_VALID} RETURNING {_COLUMNS}"""  # noqa: S608  # the text above
+_REVOKE: Final = f"""UPDATE access.token SET revoked_at = clock_timestamp()
+WHERE id = $1 AND revoked_at IS NULL RETURNING {_COLUMNS}"""  # noqa: S608  # the names above
+_USED: Final = """UPDATE access.token SET last_used_at = clock_timestamp() WHERE id = ANY($1::uuid[])"""
 _LIST: Final = f"SELECT {_COLUMNS} FROM access.token ORDER BY created_at, id"  # noqa: S608  # our own names
+_REVOCATIONS: Final = """SELECT jti, subject, (extract(epoch FROM issued_before) * 1000)::bigint
+FROM access.signed_token_revocation WHERE (SELECT count(*) FROM access.signed_token_revocation) > $1"""
+_REVOKE_SIGNED: Final = """INSERT INTO access.signed_token_revocation (jti, subject, issued_before)
+VALUES ($1, $2, $3)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +71,16 @@ class Principal:
     token_id: UUID
     stations: frozenset[str] | None  # upper case; None: all
     subject: str | None = None  # a driver's id, or the subject of a signed token; None: a stored token of another kind
+    limited_to: frozenset[Scope] | None = None  # of the role's scopes; None: all
+    expires_s: float | None = None  # since 1970; None: never
+    scopes: frozenset[Scope] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scopes", scopes_of(self.kind, self.limited_to))
+
+    def may(self, scope: Scope) -> bool:
+        """Whether it has the scope."""
+        return scope in self.scopes
 
     def covers(self, station_id: str) -> bool:
         """Whether the token may be used for this station: it is bound to it, or to none."""
@@ -73,8 +113,12 @@ class StoredToken:
     label: str
     stations: tuple[str, ...] | None
     subject: str | None
+    scopes: tuple[Scope, ...] | None  # None: all of its role
     created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None  # some minutes late
     revoked_at: datetime | None
+    previous_expires_at: datetime | None  # until when the secret before the last rotation is, or was, valid
 
 
 def well_formed(token: str) -> bool:
@@ -101,23 +145,52 @@ class TokenStore:
         self._actor = actor
 
     async def issue(
-        self, kind: Kind, label: str = "", stations: Iterable[str] | None = None, subject: str | None = None
+        self,
+        kind: Kind,
+        label: str = "",
+        stations: Iterable[str] | None = None,
+        subject: str | None = None,
+        *,
+        scopes: Iterable[Scope] | None = None,
+        expires_at: datetime | None = None,
     ) -> tuple[str, StoredToken]:
-        """A new token, for these stations or all (None), and its entry in the list. The token cannot be shown again.
+        """A new token, for these stations or all (None), with these of its role's scopes or all (None), and its entry
+        in the list. The token cannot be shown again.
 
         Raises ValueError where a driver's token has no valid subject, or another kind's has one.
         """
         if (kind == "driver") != (subject is not None) or not (subject is None or valid_subject(subject)):
             raise ValueError(f"subject {subject!r} of a token of kind {kind}")
-        token = _PREFIXES[kind] + secrets.token_urlsafe(32)
+        token = PREFIXES[kind] + secrets.token_urlsafe(32)
         bound = None if stations is None else sorted({station.upper() for station in stations})
+        limited = None if scopes is None else sorted(set(scopes))
         async with self._database.transaction() as connection:
-            row = await connection.fetchrow(_INSERT, uuid4(), kind, hash_of(token), label, bound, subject)
+            values = (uuid4(), kind, hash_of(token), label, bound, subject, limited, expires_at)
+            row = await connection.fetchrow(_INSERT, *values)
             if row is None:
                 raise AssertionError("INSERT … RETURNING gave no row")
             stored = _stored(*row)
-            after = {"kind": kind, "label": label, "stations": bound, "subject": subject}
-            await record(connection, "token.issued", _entity(stored.token_id), after=after, actor=self._actor)
+            await record(
+                connection, "token.issued", _entity(stored.token_id), after=_audited(stored), actor=self._actor
+            )
+        return token, stored
+
+    async def rotate(
+        self, token_id: UUID, overlap: timedelta, expires_at: datetime | None = None
+    ) -> tuple[str, StoredToken] | None:
+        """A new secret for the same token; the one that it replaces is valid for the overlap, and one before that no
+        longer. `expires_at`: of the token from now on (None: as it was). None where there is no valid token of this id.
+        """
+        async with self._database.transaction() as connection:
+            row = await connection.fetchrow("SELECT kind FROM access.token WHERE id = $1", token_id)
+            if row is None:
+                return None
+            token = PREFIXES[row["kind"]] + secrets.token_urlsafe(32)
+            row = await connection.fetchrow(_ROTATE, token_id, hash_of(token), overlap, expires_at)
+            if row is None:
+                return None
+            stored = _stored(*row)
+            await record(connection, "token.rotated", _entity(token_id), after=_audited(stored), actor=self._actor)
         return token, stored
 
     async def revoke(self, token_id: UUID) -> bool:
@@ -125,10 +198,19 @@ class TokenStore:
         async with self._database.transaction() as connection:
             row = await connection.fetchrow(_REVOKE, token_id)
             if row is not None:
-                kind, label, stations, subject = row
-                before = {"kind": kind, "label": label, "stations": stations, "subject": subject}
+                before = _audited(_stored(*row))
                 await record(connection, "token.revoked", _entity(token_id), before=before, actor=self._actor)
         return row is not None
+
+    async def revoke_signed(
+        self, *, jti: str | None = None, subject: str | None = None, issued_before: datetime | None = None
+    ) -> None:
+        """Revoke a signed token by its id, or all of a subject that were issued before a moment."""
+        async with self._database.transaction() as connection:
+            await connection.execute(_REVOKE_SIGNED, jti, subject, issued_before)
+            moment = None if issued_before is None else format_rfc3339(issued_before)
+            entity = f"signed-token/{jti}" if jti is not None else f"signed-tokens-of/{subject}"
+            await record(connection, "token.revoked", entity, after={"issued_before": moment}, actor=self._actor)
 
     async def list(self) -> list[StoredToken]:
         """All tokens, revoked ones too, oldest first."""
@@ -136,32 +218,53 @@ class TokenStore:
         return [_stored(*row) for row in rows]
 
     async def find(self, token_hash: bytes) -> Principal | None:
-        """The principal of the token with this hash; None where there is none, or it is revoked."""
-        row = await self._database.fetchrow(
-            "SELECT kind, id, stations, subject FROM access.token WHERE hash = $1 AND revoked_at IS NULL", token_hash
-        )
+        """The principal of the token with this hash; None where there is none, or it is revoked or expired."""
+        row = await self._database.fetchrow(_FIND, token_hash)
         if row is None:
             return None
-        kind, token_id, stations, subject = row
-        return Principal(kind, token_id, None if stations is None else frozenset(stations), subject)
+        kind, token_id, stations, subject, scopes, expires_at = row
+        return Principal(
+            kind,
+            token_id,
+            None if stations is None else frozenset(stations),
+            subject,
+            None if scopes is None else frozenset(scopes),
+            None if expires_at is None else expires_at.timestamp(),
+        )
 
-    def revoked(self, token_ids: Iterable[UUID]) -> set[UUID]:
-        """Those of `token_ids` that are no longer valid. Blocks: it is for one thread besides the event loop's."""
-        return {token_id for (token_id,) in self._database.fetch_blocking(_REVOKED, list(token_ids))}
+    def gone(self, token_hashes: Iterable[bytes]) -> set[bytes]:
+        """Those of `token_hashes` that are no longer valid. Blocks: it is for one thread besides the event loop's."""
+        return {bytes(gone) for (gone,) in self._database.fetch_blocking(_GONE, list(token_hashes))}
+
+    def signed_revocations(self, known: SignedRevocations) -> SignedRevocations:
+        """Those of signed tokens: `known` where there are no more. Blocks as `gone` does."""
+        rows = self._database.fetch_blocking(_REVOCATIONS, known.count)
+        return SignedRevocations.of(rows) if rows else known
+
+    async def record_use(self, token_ids: Iterable[UUID]) -> None:
+        """These tokens have been used about now."""
+        await self._database.execute(_USED, list(token_ids))
 
 
 def _entity(token_id: UUID) -> str:
     return f"token/{token_id}"
 
 
+def _audited(token: StoredToken) -> dict[str, Any]:
+    """What the audit says of a token."""
+    bound, scopes = token.stations, token.scopes
+    return {
+        "kind": token.kind,
+        "label": token.label,
+        "stations": None if bound is None else list(bound),
+        "subject": token.subject,
+        "scopes": None if scopes is None else list(scopes),
+        "expires_at": None if token.expires_at is None else format_rfc3339(token.expires_at),
+    }
+
+
 def _stored(
-    token_id: UUID,
-    kind: Kind,
-    label: str,
-    stations: list[str] | None,
-    subject: str | None,
-    created_at: datetime,
-    revoked_at: datetime | None,
+    token_id: UUID, kind: Kind, label: str, stations: list[str] | None, subject: str | None, scopes: Any, *moments: Any
 ) -> StoredToken:
     bound = None if stations is None else tuple(stations)
-    return StoredToken(token_id, kind, label, bound, subject, created_at, revoked_at)
+    return StoredToken(token_id, kind, label, bound, subject, None if scopes is None else tuple(scopes), *moments)

@@ -19,7 +19,7 @@ CursorInQuery = Annotated[
 # Of every operation that wants a token; kit/web/problem.py describes the bodies.
 _PROBLEMS: Final[Mapping[int, str]] = {
     401: "No token, or one that is unknown or revoked",
-    403: "A token of a kind that may not do this",
+    403: "A token without the scope that this needs, which the detail names, or for other stations",
     422: "Something in the request is wrong; the detail says what and how to put it right",
     503: "A dependency does not answer, or a bound is reached; see Retry-After",
 }

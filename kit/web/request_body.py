@@ -1,18 +1,16 @@
 """The body of a request: none of it is read before the token is accepted, and no more than the route's bound."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from starlette.requests import HTTPConnection
 from starlette.types import Message, Receive, Scope
 
+from kit.auth.scopes import Scope as TokenScope
 from kit.errors import Unavailable
 from kit.observability.logs import get_logger
 from kit.web.problem import INTERNAL, Problem, unavailable
 from kit.web.route_rules import ACCEPTED, RouteRules
-
-if TYPE_CHECKING:
-    from kit.auth.token_store import Kind
 
 _DIGITS_MAX: Final = 18  # of a Content-Length: an exabyte; what has more is longer than any bound
 # The server reads this much from the socket in advance: uvicorn's high-water mark.
@@ -24,7 +22,7 @@ _log = get_logger(__name__)
 class Authenticates(Protocol):
     """The Authenticator, as the body needs it."""
 
-    async def require(self, request: HTTPConnection, *kinds: "Kind") -> object:
+    async def require(self, request: HTTPConnection, scope: TokenScope, *, heeds_stations: bool = False) -> object:
         """Raises Problem 401 and 403, and Unavailable."""
 
 
@@ -81,9 +79,10 @@ class RequestBody:
         """The rules of the route, after its token is accepted."""
         try:
             rules = self._rules_of(self._scope)
-            if rules.kinds is not None and self._scope.get(ACCEPTED) != rules.kinds:
+            if rules.scope is not None and self._scope.get(ACCEPTED) != rules.scope:
                 authenticator: Authenticates = self._scope["app"].state.authenticator
-                await authenticator.require(HTTPConnection(self._scope), *rules.kinds)
+                connection = HTTPConnection(self._scope)
+                await authenticator.require(connection, rules.scope, heeds_stations=rules.heeds_stations)
         except Problem:
             raise
         except Unavailable as error:

@@ -1,19 +1,18 @@
-"""The rules of a route: the kinds of token it accepts and the longest body. They are known before a body is read.
+"""The rules of a route: the scope that it needs and the longest body. They are known before a body is read.
 
-A route declares its rules by dependencies, of its own or of its router: `Depends(require_kinds("operator"))` or
+A route declares its rules by dependencies, of its own or of its router: `Depends(require_scope("stations:write"))` or
 `Depends(public)`, `Depends(body_bytes_max(n))` where the default bound does not fit, and `Depends(counted)` where the
-audit is to count requests by token. An app does not mount a route that is neither public nor for some kinds of token,
+audit is to count requests by token. An app does not mount a route that is neither public nor needs one scope,
 nor one that reads JSON otherwise than `kit.web.json_body` does; `kit.web.request_body` enforces the rules.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
+from kit.auth.scopes import Kind, kinds_with
+from kit.auth.scopes import Scope as TokenScope
 from kit.web.json_body import JsonRoute
-
-if TYPE_CHECKING:  # at run time the rules need no token store, and a worker has none
-    from kit.auth.token_store import Kind
 
 ACCEPTED: Final = "voltstream.accepted"
 """Key in a request's scope: the kinds for which its token was accepted last, so that it is checked only once."""
@@ -45,10 +44,12 @@ def body_bytes_max(bytes_max: int) -> BodyBytesMax:
 
 @dataclass(frozen=True, slots=True)
 class RouteRules:
-    """The kinds of token a route accepts, preferred ones first (None: it is public), and the body's bound."""
+    """The scope a route needs (None: it is public), the body's bound, and whether the route itself keeps to the
+    stations of a token that is for some only."""
 
-    kinds: "tuple[Kind, ...] | None"
+    scope: TokenScope | None
     body_bytes_max: int
+    heeds_stations: bool = False
     counted: bool = False  # by the audit, not recorded one by one
 
 
@@ -56,8 +57,8 @@ class InvalidRouteRules(Exception):
     """A route whose rules are missing or contradict each other: an error in the program."""
 
 
-def access_of(route: object) -> 'frozenset[Kind] | Literal["public"] | None':
-    """The kinds of token that a route accepts; None: it declares no rules, and no app mounts it.
+def access_of(route: object) -> frozenset[Kind] | Literal["public"] | None:
+    """The roles that have the scope of a route; None: it declares no rules, and no app mounts it.
 
     `route`: what `fastapi.routing.iter_route_contexts(app.routes)` gives, or an APIRoute.
     """
@@ -65,29 +66,29 @@ def access_of(route: object) -> 'frozenset[Kind] | Literal["public"] | None':
         rules = rules_of(route)
     except InvalidRouteRules:
         return None
-    return "public" if rules.kinds is None else frozenset(rules.kinds)
+    return "public" if rules.scope is None else frozenset(kinds_with(rules.scope))
 
 
 def rules_of(route: object) -> RouteRules:
-    """The rules that a route declares; a token must satisfy all rules of kinds. Raises InvalidRouteRules."""
+    """The rules that a route declares. Raises InvalidRouteRules."""
     calls = list(_calls(getattr(route, "dependant", None)))
     path = getattr(route, "path", route)
-    required = [call.kinds for call in calls if hasattr(call, "kinds")]
+    required = {call.scope: call.heeds_stations for call in calls if hasattr(call, "heeds_stations")}
     if public in calls and required:
-        raise InvalidRouteRules(f"{path} is public and requires tokens of {required[0]}: leave one of the two out")
+        raise InvalidRouteRules(f"{path} is public and needs {', '.join(required)}: leave one of the two out")
     if public not in calls and not required:
         raise InvalidRouteRules(
-            f"{path} declares no access rule: add Depends(require_kinds(…)), or Depends(public) if it needs no token"
+            f"{path} declares no access rule: add Depends(require_scope(…)), or Depends(public) if it needs no token"
         )
     bounds = [call.bytes_max for call in calls if isinstance(call, BodyBytesMax)]
     bytes_max = min(bounds, default=BODY_BYTES_MAX)
     is_counted = counted in calls
     if not required:
-        return RouteRules(None, bytes_max, is_counted)
-    kinds = tuple(kind for kind in required[0] if all(kind in others for others in required))
-    if not kinds:
-        raise InvalidRouteRules(f"{path} takes no token at all: its rules {required} exclude each other")
-    return RouteRules(kinds, bytes_max, is_counted)
+        return RouteRules(None, bytes_max, counted=is_counted)
+    if len(required) > 1:
+        raise InvalidRouteRules(f"{path} needs {' and '.join(required)}: a route needs one scope; leave the others out")
+    ((scope, heeds_stations),) = required.items()
+    return RouteRules(scope, bytes_max, heeds_stations, is_counted)
 
 
 def check_rules(routes: Iterable[object]) -> None:

@@ -127,12 +127,12 @@ def _ends(
         later_mwh=np.full(len(pasts), NULL, np.int64),
     )
     rows = rows_where(ends_unmetered(energy, ends))
-    run_of_slot = dict(zip(timeline.runs.key.tolist(), range(len(timeline.runs.key)), strict=True)) if len(rows) else {}
+    runs = timeline.runs
     for row in rows.tolist():
-        run = run_of_slot.get(pasts[row].slot)
-        if run is None:
-            continue
-        start, length = int(timeline.runs.start[run]), int(timeline.runs.length[run])
+        run = int(np.searchsorted(runs.key, pasts[row].slot))
+        if run == len(runs.key) or runs.key[run] != pasts[row].slot:
+            continue  # no reading came
+        start, length = int(runs.start[run]), int(runs.length[run])
         after = _until_next_end(pasts[row].key, members.key, start, length)
         shows = decides(
             timeline.energy_mwh[after],
@@ -165,10 +165,14 @@ def _await_registers(
     """Keep of which connectors' last sessions the next register may show more."""
     awaiting: Bools = ends_unmetered(energy, ends) & (ends.later_ms == NULL)
     awaiting &= (hold & HoldReason.REGISTER_MISSING) == 0
+    slots = np.array([past.slot for past in pasts], np.int64)
+    keys = np.array([past.key for past in pasts], np.int64)
+    if not any_true(awaiting | (state.awaited_until_ms[slots] != 0)):
+        return
+    over = (state.past_key[slots] != keys) | ~resumable(state, slots)
     for row, past in enumerate(pasts):
         slot = past.slot
-        goes_on = past.key == state.past_key[slot] and bool(resumable(state, np.array([slot]))[0])
-        if not goes_on:
+        if over[row]:
             state.awaited_until_ms[slot] = 0
         if not awaiting[row]:
             continue

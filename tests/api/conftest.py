@@ -16,7 +16,8 @@ from api.stations.declaration import SERVICE as STATIONS
 from api.telemetry.declaration import SERVICE as TELEMETRY
 from api.telemetry.live_streams import LiveStreams
 from kit.auth.authenticator import Authenticator
-from kit.auth.token_store import Kind, TokenStore
+from kit.auth.scopes import Kind
+from kit.auth.token_store import TokenStore
 from kit.clock import ManualClock
 from kit.config.runtime import RuntimeConfig
 from kit.database.postgres import open_database

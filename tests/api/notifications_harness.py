@@ -21,7 +21,8 @@ from api.notifications.kinds import CHANNELS, Channel
 from api.notifications.notices.buckets import Buckets, InProcessBuckets
 from api.notifications.settings import NotificationSettings
 from kit.auth.authenticator import Authenticator
-from kit.auth.token_store import KINDS, TokenStore
+from kit.auth.scopes import KINDS
+from kit.auth.token_store import TokenStore
 from kit.clock import ManualClock
 from kit.database.postgres import open_database
 from kit.messaging.bus import EVENT_ID, InProcessBus, Message

@@ -15,7 +15,8 @@ from prometheus_client import CollectorRegistry
 from api.pricing.components import PricingComponents
 from api.pricing.declaration import SERVICE
 from kit.auth.authenticator import Authenticator
-from kit.auth.token_store import Kind, TokenStore
+from kit.auth.scopes import Kind
+from kit.auth.token_store import TokenStore
 from kit.clock import ManualClock
 from kit.config.runtime import RuntimeConfig
 from kit.database.postgres import open_database

@@ -28,8 +28,10 @@ from api.audit.store import AuditStore
 from kit.audit.entry import SIDE_BYTES_MAX, Actor, entry_of
 from kit.audit.recording import record
 from kit.audit.writer import AuditWriter
-from kit.auth.authenticator import Authenticator, require_kinds
-from kit.auth.token_store import KINDS, Principal, TokenStore
+from kit.auth.authenticator import Authenticator
+from kit.auth.requirements import require_scope
+from kit.auth.scopes import KINDS
+from kit.auth.token_store import Principal, TokenStore
 from kit.clock import ManualClock
 from kit.config.runtime import RuntimeConfig
 from kit.database.postgres import Database, open_database
@@ -46,7 +48,7 @@ from voltstream.settings import load_settings
 PATH = "/api/v1/audit"
 OPERATIONS = {("get", PATH): {"operator"}}
 NOW = datetime(2026, 3, 29, 9, tzinfo=UTC)
-Operator = Annotated[Principal, Depends(require_kinds("operator"))]
+Operator = Annotated[Principal, Depends(require_scope("stations:write"))]
 
 things = APIRouter(prefix="/api/v1/things", include_in_schema=False)
 
@@ -64,7 +66,7 @@ async def _change(name: str, _: Operator) -> str:
     return name
 
 
-@things.post("", dependencies=[Depends(require_kinds("device")), Depends(counted)])
+@things.post("", dependencies=[Depends(require_scope("readings:write", heeds_stations=True)), Depends(counted)])
 async def _many() -> None:
     """Too many to be recorded one by one."""
 
@@ -239,7 +241,7 @@ async def test_of_what_is_too_long_the_hash_is_kept(running: Running) -> None:
 
 async def test_a_token_is_issued_and_revoked_by_somebody(running: Running) -> None:
     issued = (await running.ask("GET", PATH, params={"action": "token.issued", "limit": 1})).json()["entries"][0]
-    assert (issued["actor"], issued["after"]["kind"]) == ("cli/root", "driver")
+    assert (issued["actor"], issued["after"]["kind"]) == ("cli/root", KINDS[-1])
     token_id = UUID(issued["entity"].removeprefix("token/"))
     database = await open_database(running.url, name="owner")
     try:

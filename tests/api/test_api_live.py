@@ -5,6 +5,7 @@ import contextlib
 import json
 import uuid
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -12,16 +13,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
+from starlette.requests import Request
 
-from api.telemetry.live_streams import HEARTBEAT, LiveStreams
+from api.telemetry.live_streams import CHECK_S, HEARTBEAT, LiveStreams
 from api.telemetry.models import LiveFleet, LiveStation
+from kit.auth.authenticator import REVOCATION_S, Authenticator, TokenCheck
 from kit.auth.token_store import Principal
-from kit.clock import ManualClock
+from kit.clock import ManualClock, SystemClock, from_ms
 from kit.errors import Overloaded, Unavailable
 from kit.live.view import InProcessLive
 from kit.web.limits.refusals import Refusals
 from kit.web.problem import Problem
-from tests.api.conftest import Api
+from tests.api.conftest import NOW, Api
 from tests.api.rows import add_connector
 from tests.waiting import eventually
 
@@ -178,6 +181,92 @@ async def test_streams_end_when_the_server_stops(api: Api) -> None:
             assert [event async for event in events] == [event async for event in other] == []
         await api.get(f"{FLEET}/stream", 503)
         await api.server.stop()
+
+
+async def test_a_stream_ends_with_its_token_revoked_or_expired_and_others_go_on(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api.streams, "_check_s", 0.001)
+    expires_at = from_ms(SystemClock().now_ms()) + timedelta(days=1)  # the database has the machine's time
+    revoked, listed = await api.tokens.issue("auditor")
+    expiring, _ = await api.tokens.issue("support", expires_at=expires_at)
+    tokens = [{"Authorization": f"Bearer {token}"} for token in (revoked, expiring, api.operator_token)]
+    async with (
+        api.client.stream("GET", f"{FLEET}/stream", headers=tokens[0]) as first,
+        api.client.stream("GET", f"{FLEET}/stream", headers=tokens[1]) as second,
+        api.client.stream("GET", f"{FLEET}/stream", headers=tokens[2]) as third,
+        asyncio.timeout(30),  # against hanging
+    ):
+        events = [parsed_events(answer) for answer in (first, second, third)]
+        for one in events:
+            await event_of(one)
+        await api.tokens.revoke(listed.token_id)
+        api.clock.advance(REVOCATION_S)
+        assert [event async for event in events[0]] == []
+        assert api.streams.count == 2
+        api.clock.set_wall(expires_at)
+        api.clock.advance((expires_at - NOW).total_seconds())
+        assert [event async for event in events[1]] == []
+        await api.live.put("telemetry", fill("A/1"))
+        assert summary(await event_of(events[2])) == ("change", [("A", 1, 0.0)])
+
+
+async def test_a_revoked_token_is_known_within_5_s_whenever_it_is_revoked(api: Api) -> None:
+    """Streams ask each CHECK_S. The answer to a question is there at the next one, and a new one is sent then."""
+    authenticator: Authenticator = Authenticator(api.tokens, api.clock)
+    for steps_before in range(6):
+        token, listed = await api.tokens.issue("operator")
+        request = Request({"type": "http", "headers": [(b"authorization", f"Bearer {token}".encode())]})
+        await authenticator.require(request, "telemetry:read")
+        is_allowed = authenticator.check_of(request)
+
+        async def allowed_after_a_step(is_allowed: TokenCheck = is_allowed) -> bool:
+            api.clock.advance(CHECK_S)
+            allowed = await is_allowed()
+            if authenticator._query is not None:
+                authenticator._query.result.result(30)
+            return allowed
+
+        for _ in range(steps_before):
+            assert await allowed_after_a_step()
+        await api.tokens.revoke(listed.token_id)
+        steps = 1
+        while await allowed_after_a_step():
+            steps += 1
+        assert steps * CHECK_S <= 5
+
+
+async def test_a_check_that_fails_for_a_bug_ends_the_stream() -> None:
+    async def broken() -> bool:
+        raise RuntimeError("a bug")
+
+    streams = LiveStreams(InProcessLive(), check_s=0.0)
+    events = streams.events(await streams.subscribe(None, is_allowed=broken))
+    await take(events)
+    assert [event async for event in events] == []
+    await streams.close()
+
+
+async def test_a_token_for_some_stations_is_shown_those_alone(api: Api) -> None:
+    for station_id in ("A", "B", "C"):
+        add_connector(api.database_url, station_id, 1)
+    await api.live.put("telemetry", fill("A/1", "B/1", "C/1"))
+    token, _ = await api.tokens.issue("operator", stations=["a", "c"])
+    api.client.headers["Authorization"] = f"Bearer {token}"
+    assert (await api.get(FLEET)).json()["total"]["stations"] == 2
+    assert (await api.get(FLEET, station_id="a")).json()["total"]["stations"] == 1
+    await api.get(FLEET, 403, station_id=["a", "b"])
+    async with stream(api, f"{FLEET}/stream") as events:
+        assert summary(await event_of(events)) == ("snapshot", [("A", 1, 0.0), ("C", 1, 0.0)])
+    await api.get(f"{FLEET}/stream", 403, station_id="b")
+    await api.get("/api/v1/telemetry/A/live")
+    await api.get("/api/v1/telemetry/B/live", 403)
+    await api.get("/api/v1/telemetry/B/live/stream", 403)
+    for path in ("/api/v1/telemetry/ledger", "/api/v1/telemetry/quarantine", "/api/v1/sessions"):
+        assert "all stations" in (await api.get(path, 403)).json()["detail"]
+    nowhere, _ = await api.tokens.issue("operator", stations=[])
+    api.client.headers["Authorization"] = f"Bearer {nowhere}"
+    await api.get(FLEET, 403)
 
 
 async def take(source: AsyncIterator[bytes]) -> bytes:

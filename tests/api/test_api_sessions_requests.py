@@ -18,6 +18,7 @@ from api.sessions.models import Session, SessionRequestAccepted, StopAccepted
 from api.sessions.request_store import EXPIRY
 from api.sessions.settings import REMOTE_START
 from kit.auth.authenticator import Authenticator
+from kit.auth.key_file import FileKey
 from kit.auth.signed_tokens import SignedTokens
 from kit.clock import format_rfc3339
 from kit.config.values import ConfigSnapshot
@@ -423,7 +424,7 @@ async def test_a_driver_signed_for_elsewhere_is_the_same_driver(street: Street, 
     (tmp_path / "key").write_bytes(secret)
     api = street.api
     app = make_app("sessions", "0", registry=CollectorRegistry())
-    app.state.authenticator = Authenticator(api.tokens, api.clock, SignedTokens(tmp_path / "key", api.clock))
+    app.state.authenticator = Authenticator(api.tokens, api.clock, SignedTokens(FileKey(tmp_path / "key"), api.clock))
     claims = {"sub": "D1", "roles": ["driver"], "exp": int(NOW.timestamp()) + 300, "stations": ["ST-1"]}
     headers = {"Authorization": f"Bearer {jwt.encode(claims, secret, 'HS256')}"}
     accepted = await street.start("D1")

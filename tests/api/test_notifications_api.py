@@ -335,6 +335,14 @@ async def test_where_an_edited_template_fails_the_built_in_one_is_sent_and_it_is
     assert fixed["error"] is None
 
 
+async def test_whoever_is_no_recipient_says_whose_they_mean(harness: Harness) -> None:
+    for who in ("admin", "support", "auditor"):
+        await harness.ask("GET", "/preferences", 422, who=who)
+        await harness.ask("GET", "/preferences", 200, who=who, subject="driver/D1")
+        await harness.ask("PUT", "/preferences", 200 if who == "admin" else 403, {}, who=who, subject="driver/D1")
+        await harness.ask("GET", "/preferences/webhook-secret", 422 if who == "admin" else 403, who=who)
+
+
 # -- operations -------------------------------------------------------------------------------------------------------
 
 

@@ -38,8 +38,11 @@ class Tokens:
     async def find(self, token_hash: bytes) -> Principal | None:
         return self.principals.get(token_hash)
 
-    def revoked(self, token_ids: Iterable[object]) -> set[object]:
+    def gone(self, token_hashes: Iterable[bytes]) -> set[bytes]:
         return set()
+
+    async def record_use(self, token_ids: Iterable[object]) -> None:
+        """Nobody asks when they were used."""
 
 
 @dataclass

@@ -282,7 +282,7 @@ def test_a_false_content_length_reserves_nothing(gateway: RunningGateway) -> Non
 def test_wrong_tokens_are_refused(gateway: RunningGateway) -> None:
     assert_problem(post(gateway, reading(), token=""), 401, "a token is needed")
     response = post(gateway, reading(), token="vsd_" + "x" * 43)
-    assert_problem(response, 401, "unknown or revoked")
+    assert_problem(response, 401, "unknown, revoked or expired")
     assert response.headers["www-authenticate"].startswith("Bearer")
     assert_problem(post(gateway, reading(), token=OPERATOR), 403, "device")
     assert gateway.log.frames == []

@@ -132,6 +132,14 @@ async def test_an_item_says_when_by_whom_and_by_which_request_it_was_replayed(ur
     assert found == [(1, OPERATOR.name, "corr-7"), (3, OPERATOR.name, "corr-7")]
 
 
+async def test_two_replays_at_once_take_each_item_once(url: str) -> None:
+    fill(url, rows_of(8))
+    async with reingesting(url, stream := Stream()) as reingest:
+        answers = await asyncio.gather(drain(reingest, **ALL, limit=3), drain(reingest, **ALL, limit=3))
+    assert sum(one.replayed for some in answers for one in some) == 8
+    assert (stream.accepted, stream.duplicate, replayed(url)) == (8, 0, 8)
+
+
 async def test_ids_that_do_not_wait_are_named(url: str) -> None:
     fill(url, rows_of(3))
     async with reingesting(url, Stream()) as reingest:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kit.audit import refusals, telemetry_counts
-from kit.audit.actors import address_of, token_kind
+from kit.audit.actors import kept_address, token_kind
 from kit.audit.entry import ANONYMOUS, Actor, Entry
 from kit.audit.requests import RequestAudit
 from kit.audit.telemetry_counts import TelemetryCounts
@@ -103,7 +103,7 @@ def test_requests_with_readings_are_counted_by_token(requests: list[Principal], 
     ],
 )
 def test_addresses_of_one_network_are_one(host: str, kept: str) -> None:
-    assert address_of(host) == kept
+    assert kept_address(host) == kept
 
 
 def test_stored_and_signed_tokens_are_told_apart() -> None:

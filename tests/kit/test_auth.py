@@ -20,11 +20,10 @@ from kit.auth.authenticator import (
     OUTAGE_S,
     REVOCATION_S,
     Authenticator,
-    require_device,
-    require_kinds,
-    require_operator,
 )
-from kit.auth.token_store import KINDS, SUBJECT_CHARS_MAX, Kind, Principal, TokenStore, hash_of, well_formed
+from kit.auth.requirements import require_scope
+from kit.auth.scopes import KINDS, Kind, Scope, kinds_with
+from kit.auth.token_store import SUBJECT_CHARS_MAX, Principal, TokenStore, hash_of, well_formed
 from kit.clock import ManualClock
 from kit.database.postgres import Database
 from kit.errors import Unavailable
@@ -238,7 +237,7 @@ async def test_an_unknown_token_is_looked_up_once(authenticator: Authenticator, 
         ("", "Bearer", "write the header as", False),
         ("short", "Bearer", "malformed", True),
         ("vsd_" + "é" * 43, "Bearer", "malformed", True),
-        ("vsx_" + "x" * 43, "Bearer", "malformed", True),
+        ("vsz_" + "x" * 43, "Bearer", "malformed", True),
     ],
 )
 async def test_a_missing_or_malformed_token_asks_nobody_and_says_the_mend(
@@ -258,47 +257,80 @@ async def client(authenticator: Authenticator) -> AsyncIterator[httpx.AsyncClien
     app.state.authenticator = authenticator
 
     @app.get("/device")
-    async def device(who: Annotated[Principal, Depends(require_device)]) -> str:
+    async def device(who: Annotated[Principal, Depends(require_scope("readings:write"))]) -> str:
         return who.kind
 
     @app.get("/operator")
-    async def operator(who: Annotated[Principal, Depends(require_operator)]) -> str:
+    async def operator(who: Annotated[Principal, Depends(require_scope("stations:write"))]) -> str:
         return who.kind
 
     @app.get("/money")
-    async def money(who: Annotated[Principal, Depends(require_kinds("finance", "operator"))]) -> str:
+    async def money(who: Annotated[Principal, Depends(require_scope("billing:review"))]) -> str:
+        return who.kind
+
+    @app.get("/at/{station_id}")
+    async def at(who: Annotated[Principal, Depends(require_scope("locations:read"))]) -> str:
+        return who.kind
+
+    @app.get("/everywhere")
+    async def everywhere(who: Annotated[Principal, Depends(require_scope("locations:read"))]) -> str:
+        return who.kind
+
+    @app.get("/heeding")
+    async def heeding(who: Annotated[Principal, Depends(require_scope("telemetry:read", heeds_stations=True))]) -> str:
         return who.kind
 
     async with serve(app, "127.0.0.1", 0) as server, httpx.AsyncClient(base_url=server.url) as made:
         yield made
 
 
-async def test_a_token_of_the_other_kind_is_forbidden_and_told_why(
+async def test_a_token_without_the_scope_is_forbidden_and_told_which_and_who_has_it(
     client: httpx.AsyncClient, store: TokenStore
 ) -> None:
-    tokens = {"device": (await store.issue("device"))[0], "operator": (await store.issue("operator"))[0]}
-    for needed in tokens:
-        for kind, token in tokens.items():
-            response = await client.get(f"/{needed}", headers={"Authorization": f"Bearer {token}"})
-            assert response.status_code == (200 if kind == needed else 403)
-            if kind != needed:
-                assert response.json()["detail"] == f"this needs a token of kind {needed}; yours is of kind {kind}"
-
-
-async def test_an_endpoint_of_several_kinds_refuses_the_others_and_names_those_that_may(
-    client: httpx.AsyncClient, store: TokenStore
-) -> None:
+    scopes: dict[str, Scope] = {"device": "readings:write", "operator": "stations:write", "money": "billing:review"}
     for kind in KINDS:
         token, _ = await store.issue(kind, subject="D1" if kind == "driver" else None)
-        response = await client.get("/money", headers={"Authorization": f"Bearer {token}"})
-        assert response.status_code == (200 if kind in ("finance", "operator") else 403)
-        said = f"this needs a token of kind finance or operator; yours is of kind {kind}"
-        assert response.json() == kind if response.status_code == 200 else response.json()["detail"] == said
+        for path, scope in scopes.items():
+            response = await client.get(f"/{path}", headers={"Authorization": f"Bearer {token}"})
+            allowed = kinds_with(scope)
+            assert response.status_code == (200 if kind in allowed else 403)
+            if kind not in allowed:
+                names = " and ".join(allowed)
+                said = f"this needs the scope {scope}, which {names} have; your token is of {kind}"
+                assert response.json()["detail"] == said
+                assert f'error="insufficient_scope", scope="{scope}"' in response.headers["WWW-Authenticate"]
 
 
-def test_the_same_kinds_are_one_dependency() -> None:
-    assert require_kinds("finance", "operator") is require_kinds("finance", "operator")
-    assert require_kinds("operator") is require_operator
+async def test_a_token_of_fewer_scopes_than_its_role_has_those_alone(
+    client: httpx.AsyncClient, store: TokenStore, authenticator: Authenticator
+) -> None:
+    token, listed = await store.issue("operator", scopes=["stations:write", "billing:refund"])
+    assert listed.scopes == ("billing:refund", "stations:write")
+    assert (await authenticator.authenticate(_request(token))).scopes == {"stations:write"}, "never more than the role"
+    assert (await client.get("/operator", headers={"Authorization": f"Bearer {token}"})).status_code == 200
+    refused = await client.get("/money", headers={"Authorization": f"Bearer {token}"})
+    assert refused.status_code == 403
+    assert refused.json()["detail"].endswith("your token is of operator, and was issued for less")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_token_for_some_stations_asks_for_those_alone(
+    client: httpx.AsyncClient, store: TokenStore, kind: Kind
+) -> None:
+    """Routes about one station are for its tokens; others only if they heed the stations, or for what is a driver's."""
+    token, _ = await store.issue(kind, stations=["A"], subject="D1" if kind == "driver" else None)
+    for path, status in (("/at/a", 200), ("/at/B", 403), ("/everywhere", 200 if kind == "driver" else 403)):
+        response = await client.get(path, headers={"Authorization": f"Bearer {token}"})
+        if kind == "device":
+            status = 403  # for want of the scope
+        assert response.status_code == status, response.text
+    heeded = await client.get("/heeding", headers={"Authorization": f"Bearer {token}"})
+    assert heeded.status_code == (200 if kind in kinds_with("telemetry:read") else 403)
+
+
+def test_the_same_scope_is_one_dependency() -> None:
+    assert require_scope("stations:write") is require_scope("stations:write")
+    assert require_scope("stations:write") is not require_scope("stations:write", heeds_stations=True)
 
 
 async def test_a_refusal_is_a_problem_document_with_a_challenge(client: httpx.AsyncClient) -> None:
@@ -311,7 +343,7 @@ async def test_a_refusal_is_a_problem_document_with_a_challenge(client: httpx.As
 async def test_the_openapi_names_the_scheme_of_a_guarded_route(client: httpx.AsyncClient) -> None:
     schema = (await client.get("/openapi.json")).json()
     assert schema["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
-    assert schema["paths"]["/device"]["get"]["security"] == [{"bearer": []}]
+    assert schema["paths"]["/device"]["get"]["security"] == [{"bearer": ["readings:write"]}]
 
 
 class _SlowStore:
@@ -320,14 +352,14 @@ class _SlowStore:
     def __init__(self, token: str) -> None:
         self.principal = Principal("device", uuid4(), None)
         self.token_hash = hash_of(token)
-        self.gone: set[object] = set()
+        self.ended: set[bytes] = set()
         self.gate = threading.Event()
 
     async def find(self, token_hash: bytes) -> Principal | None:
         return self.principal if token_hash == self.token_hash else None
 
-    def revoked(self, _token_ids: object) -> set[object]:
-        gone = set(self.gone)
+    def gone(self, _token_hashes: object) -> set[bytes]:
+        gone = set(self.ended)
         assert self.gate.wait(_HANGING_S)
         return gone
 
@@ -343,8 +375,8 @@ def slow() -> Iterator[_SlowStore]:
 async def known(slow: _SlowStore, clock: ManualClock) -> Authenticator:
     """Knows the token of `slow`."""
     authenticator = Authenticator(slow, clock)  # type: ignore[arg-type]  # all of a TokenStore that is called
-    assert authenticator.known(_HEADER, ("device",)) is None, "not seen before"
-    await authenticator.require(_request(_TOKEN), "device")
+    assert authenticator.known(_HEADER, "readings:write") is None, "not seen before"
+    await authenticator.require(_request(_TOKEN), "readings:write")
     return authenticator
 
 
@@ -357,17 +389,17 @@ def _await_answer(authenticator: Authenticator) -> None:
 async def test_a_request_that_cannot_wait_is_known_while_its_revocation_is_asked_for_ahead(
     slow: _SlowStore, known: Authenticator, clock: ManualClock
 ) -> None:
-    assert known.known(_HEADER, ("device",)) == slow.principal
-    assert known.known(_HEADER, ("operator",)) is None
-    slow.gone.add(slow.principal.token_id)
+    assert known.known(_HEADER, "readings:write") == slow.principal
+    assert known.known(_HEADER, "stations:write") is None
+    slow.ended.add(slow.token_hash)
     clock.advance(REVOCATION_S - AHEAD_S)
     for _ in range(3):
-        assert known.known(_HEADER, ("device",)) == slow.principal, "the answer is not here yet"
+        assert known.known(_HEADER, "readings:write") == slow.principal, "the answer is not here yet"
     clock.advance(AHEAD_S)
-    assert known.known(_HEADER, ("device",)) is None, "no longer than the bound"
+    assert known.known(_HEADER, "readings:write") is None, "no longer than the bound"
     slow.gate.set()
     _await_answer(known)
-    assert known.known(_HEADER, ("device",)) is None
+    assert known.known(_HEADER, "readings:write") is None
     assert not known._cached
 
 
@@ -377,10 +409,10 @@ async def test_a_token_that_is_not_revoked_stays_known_though_the_event_loop_has
     slow.gate.set()
     for _ in range(10):
         clock.advance(REVOCATION_S - AHEAD_S)
-        assert known.known(_HEADER, ("device",)) == slow.principal
+        assert known.known(_HEADER, "readings:write") == slow.principal
         _await_answer(known)
         clock.advance(AHEAD_S / 2)
-        assert known.known(_HEADER, ("device",)) == slow.principal
+        assert known.known(_HEADER, "readings:write") == slow.principal
         _await_answer(known)
 
 
@@ -388,30 +420,30 @@ async def test_a_database_that_answers_too_late_counts_as_down_until_it_does(
     slow: _SlowStore, known: Authenticator, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(auth, "ANSWER_S_MAX", 0.0)
-    slow.gone.add(slow.principal.token_id)
+    slow.ended.add(slow.token_hash)
     clock.advance(REVOCATION_S)
-    await known.require(_request(_TOKEN), "device")
-    assert known.known(_HEADER, ("device",)) == slow.principal, "as in any outage"
+    await known.require(_request(_TOKEN), "readings:write")
+    assert known.known(_HEADER, "readings:write") == slow.principal, "as in any outage"
     slow.gate.set()
     _await_answer(known)
     clock.advance(REVOCATION_S)
     slow.token_hash = b""
     with pytest.raises(Problem):
-        await known.require(_request(_TOKEN), "device")
+        await known.require(_request(_TOKEN), "readings:write")
 
 
 async def test_requests_that_wait_through_an_outage_leave_no_error_behind(
     slow: _SlowStore, known: Authenticator, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(_token_ids: object) -> set[object]:
+    def away(_token_hashes: object) -> set[bytes]:
         assert slow.gate.wait(_HANGING_S)
         raise Unavailable("PostgreSQL does not answer")
 
-    monkeypatch.setattr(slow, "revoked", away)
+    monkeypatch.setattr(slow, "gone", away)
     reported: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
     clock.advance(REVOCATION_S)
-    waiting = [asyncio.create_task(known.require(_request(_TOKEN), "device")) for _ in range(3)]
+    waiting = [asyncio.create_task(known.require(_request(_TOKEN), "readings:write")) for _ in range(3)]
     await asyncio.sleep(0)  # each begins to wait
     slow.gate.set()
     assert await asyncio.gather(*waiting) == [slow.principal] * 3
@@ -423,13 +455,13 @@ async def test_requests_that_wait_through_an_outage_leave_no_error_behind(
 async def test_a_revocation_that_cannot_be_read_is_no_refusal(
     slow: _SlowStore, known: Authenticator, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(_token_ids: object) -> set[object]:
+    def broken(_token_hashes: object) -> set[bytes]:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(slow, "revoked", broken)
+    monkeypatch.setattr(slow, "gone", broken)
     clock.advance(REVOCATION_S)
-    await known.require(_request(_TOKEN), "device")
+    await known.require(_request(_TOKEN), "readings:write")
     clock.advance(OUTAGE_S)
     slow.token_hash = b""
     with pytest.raises(Problem):
-        await known.require(_request(_TOKEN), "device")
+        await known.require(_request(_TOKEN), "readings:write")

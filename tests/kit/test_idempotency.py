@@ -13,7 +13,8 @@ from prometheus_client import CollectorRegistry
 from starlette.responses import Response
 
 import kit.web.idempotency
-from kit.auth.authenticator import Authenticator, require_kinds
+from kit.auth.authenticator import Authenticator
+from kit.auth.requirements import require_scope
 from kit.auth.token_store import TokenStore
 from kit.clock import SystemClock
 from kit.database.postgres import Database, open_database
@@ -81,7 +82,7 @@ async def shop(access: Database, database_url: str) -> AsyncIterator[Shop]:
     database = await open_database(database_url, name="shop", connections_max=4)
     made = Shop(app, database, [(await store.issue("operator"))[0] for _ in range(2)])
     made.open.set()
-    router = APIRouter(route_class=JsonRoute, dependencies=[Depends(require_kinds("operator"))])
+    router = APIRouter(route_class=JsonRoute, dependencies=[Depends(require_scope("stations:write"))])
     router.add_api_route("/sales", made.sell, methods=["POST"])
     app.include_router(router)
     yield made

@@ -15,8 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from kit.auth.authenticator import Authenticator, require_kinds
-from kit.auth.token_store import Kind, Principal, hash_of
+from kit.audit.entry import Entry
+from kit.audit.requests import RequestAudit
+from kit.auth.authenticator import Authenticator
+from kit.auth.requirements import require_scope
+from kit.auth.scopes import Kind
+from kit.auth.token_store import Principal, hash_of
 from kit.clock import ManualClock
 from kit.web.app import make_app
 from kit.web.limits.buckets import Buckets
@@ -195,7 +199,7 @@ class Api:
         router = APIRouter()
 
         @router.get("/api/v1/things")
-        async def things(who: Annotated[Principal, Depends(require_kinds("operator"))]) -> dict[str, str]:
+        async def things(who: Annotated[Principal, Depends(require_scope("stations:write"))]) -> dict[str, str]:
             return {"who": who.name}
 
         self.app.include_router(router)
@@ -228,6 +232,15 @@ async def test_beyond_its_requests_a_token_gets_429_until_some_are_back_and_othe
     api.clock.advance(int(refused.headers["Retry-After"]))
     assert [(await api.get()).status_code for _ in range(2)] == [200, 429]
     assert api.limited("requests") == 2
+
+
+async def test_the_audit_names_whose_bound_is_spent() -> None:
+    api, entries = Api(requests_per_minute_max=1), list[Entry]()
+    api.app.state.audit = RequestAudit(api.clock, entries.append)
+    assert [(await api.get()).status_code for _ in range(3)] == [200, 429, 429]
+    (entry,) = entries
+    assert (entry.status, entry.role, entry.token_id is None) == (429, "operator", False)
+    assert (entry.actor, entry.endpoint, entry.address) == (f"operator/{entry.token_id}", "/api/v1/things", "10.0.0.1")
 
 
 async def test_guesses_of_an_address_end_without_a_look_up_and_known_tokens_of_it_pass() -> None:

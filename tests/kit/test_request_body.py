@@ -18,8 +18,11 @@ from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from kit.auth.authenticator import Authenticator, RequireKinds, require_kinds, require_operator
-from kit.auth.token_store import KINDS, Kind, Principal, hash_of
+from kit.auth.authenticator import Authenticator
+from kit.auth.requirements import RequireScope, require_scope
+from kit.auth.scopes import KINDS, kinds_with
+from kit.auth.scopes import Scope as TokenScope
+from kit.auth.token_store import PREFIXES, Principal, hash_of
 from kit.clock import ManualClock
 from kit.errors import Unavailable
 from kit.web.app import make_app, serve
@@ -27,9 +30,8 @@ from kit.web.json_body import JsonRoute
 from kit.web.route_rules import BODY_BYTES_MAX, InvalidRouteRules, access_of, body_bytes_max, check_rules, public
 from kit.web.serving.server import RunningServer
 
-PREFIXES: Final[dict[Kind, str]] = {"device": "vsd_", "operator": "vso_", "finance": "vsf_", "driver": "vsu_"}
 TOKENS: Final = {kind: prefix + "t" * 43 for kind, prefix in PREFIXES.items()}
-RULES: Final[tuple[tuple[Kind, ...] | None, ...]] = (None, ("operator",), ("finance", "driver"), KINDS)
+RULES: Final[tuple[TokenScope | None, ...]] = (None, "stations:write", "billing:pay", "readings:write")
 SMALL: Final = 1_000  # the bound of routes that declare one
 JSON: Final = b"application/json"
 
@@ -48,9 +50,12 @@ class Tokens:
         kinds = [kind for kind, token in TOKENS.items() if hash_of(token) == token_hash]
         return Principal(kinds[0], UUID(int=1), None, "D1" if kinds[0] == "driver" else None) if kinds else None
 
-    def revoked(self, token_ids: Iterable[UUID]) -> set[UUID]:
+    def gone(self, token_hashes: Iterable[bytes]) -> set[bytes]:
         """None is."""
         return set()
+
+    async def record_use(self, token_ids: Iterable[object]) -> None:
+        """Nobody asks when they were used."""
 
 
 class Item(BaseModel):
@@ -70,8 +75,8 @@ def _router() -> APIRouter:
             pass
         return "ok"
 
-    for number, kinds in enumerate(RULES):
-        rule = Depends(public) if kinds is None else Depends(require_kinds(*kinds))
+    for number, scope in enumerate(RULES):
+        rule = Depends(public) if scope is None else Depends(require_scope(scope))
         for name, handler in (("parsed", parsed), ("raw", raw)):
             bound = [Depends(body_bytes_max(SMALL))] if name == "raw" else []
             router.add_api_route(
@@ -150,8 +155,8 @@ def test_no_byte_of_a_body_is_read_for_a_stranger_or_beyond_the_bound(
     headers.append((b"content-length", b"%d" % size) if declared else (b"transfer-encoding", b"chunked"))
     status = asyncio.run(_post(app, f"/api/{name}/{number}", headers, [b"x" * chunk for chunk in chunks]))
 
-    kinds, bound = RULES[number], SMALL if name == "raw" else BODY_BYTES_MAX
-    if kinds is not None and kind not in kinds:
+    scope, bound = RULES[number], SMALL if name == "raw" else BODY_BYTES_MAX
+    if scope is not None and kind not in kinds_with(scope):
         assert (status, counts) == (403 if kind in KINDS else 401, [0])
     elif size > bound:
         assert status == 413
@@ -210,8 +215,8 @@ def _mounted(*rules: Any) -> FastAPI:
     [
         ((), "/x declares no access rule"),
         ((body_bytes_max(1),), "/x declares no access rule"),
-        ((public, require_operator), "leave one of the two out"),
-        ((require_kinds("finance"), require_operator), "exclude each other"),
+        ((public, require_scope("stations:write")), "leave one of the two out"),
+        ((require_scope("stations:read"), require_scope("stations:write")), "a route needs one scope"),
     ],
 )
 def test_a_route_without_an_access_rule_or_with_a_contradiction_is_not_mounted(rules: Any, says: str) -> None:
@@ -231,11 +236,11 @@ async def test_an_app_with_a_route_of_its_own_without_an_access_rule_does_not_st
     ("rules", "access"),
     [
         ((public,), "public"),
-        ((require_operator,), {"operator"}),
-        ((require_kinds("finance", "operator"), require_kinds("operator", "driver")), {"operator"}),
+        ((require_scope("stations:write"),), {"admin", "operator"}),
+        ((require_scope("billing:pay"), require_scope("billing:pay")), {"admin", "finance", "driver"}),
     ],
 )
-def test_the_access_of_a_route_is_what_it_and_its_router_declare(rules: tuple[RequireKinds, ...], access: Any) -> None:
+def test_the_access_of_a_route_is_what_it_and_its_router_declare(rules: tuple[RequireScope, ...], access: Any) -> None:
     (route,) = (route for route in iter_route_contexts(_mounted(*rules).routes) if route.path == "/x")
     assert access_of(route) == access
     check_rules([route])

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 from prometheus_client import CollectorRegistry
 
-from kit.auth.token_store import Kind, Principal
+from kit.auth.scopes import Kind
+from kit.auth.token_store import Principal
 from kit.clock import ManualClock
 from kit.web.limits.refusals import Refusals
 from kit.web.limits.requests import RequestLimits

@@ -19,8 +19,11 @@ from starlette.requests import Request
 
 from kit.auth import signed_tokens
 from kit.auth.authenticator import Authenticator
-from kit.auth.signed_tokens import LEEWAY_S, InvalidToken, SignedTokens
-from kit.auth.token_store import KINDS, TokenStore
+from kit.auth.key_file import FileKey
+from kit.auth.revocations import NONE_REVOKED, SignedRevocations
+from kit.auth.scopes import KINDS, Kind, Scope
+from kit.auth.signed_tokens import LEEWAY_S, ClaimRules, InvalidToken, SignedTokens
+from kit.auth.token_store import TokenStore
 from kit.clock import ManualClock, to_ms
 from kit.errors import ConfigError
 from kit.web.app import Problem
@@ -50,9 +53,9 @@ def clock() -> ManualClock:
 def make(tmp_path: Path, clock: ManualClock) -> Make:
     """SignedTokens of a key file's content."""
 
-    def made(content: bytes, **checked: str) -> SignedTokens:
+    def made(content: bytes, **checked: Any) -> SignedTokens:
         (tmp_path / "key").write_bytes(content)
-        return SignedTokens(tmp_path / "key", clock, **checked)
+        return SignedTokens(FileKey(tmp_path / "key"), clock, ClaimRules(**checked))
 
     return made
 
@@ -207,7 +210,7 @@ def test_roles_that_are_not_ours_say_nothing(make: Make) -> None:
         token = jwt.encode({**CLAIMS, **claims}, SECRET, "HS256")
         return [principal.kind for principal in tokens.verify(token)]
 
-    assert kinds(roles=["admin", "driver", "Operator", "finance"]) == ["finance", "driver"]
+    assert kinds(roles=["king", "driver", "Operator", "finance"]) == ["finance", "driver"]
     assert kinds(roles=[]) == []
     without = jwt.encode({"sub": "D1", "exp": NOW_S + 300}, SECRET, "HS256")
     assert tokens.verify(without) == ()
@@ -297,12 +300,21 @@ def test_the_settings_decide_whether_signed_tokens_count(tmp_path: Path, clock: 
     assert tokens is not None
     assert "no `aud`" in _refusal(tokens, jwt.encode(CLAIMS, SECRET, "HS256"))
     for alone in ("jwt_issuer", "jwt_audience"):
-        with pytest.raises(ConfigError, match="VOLTSTREAM_JWT_KEY_FILE is not"):
+        with pytest.raises(ConfigError, match="neither VOLTSTREAM_JWT_KEY_FILE nor"):
             load_settings(**{alone: "x"})
 
 
 class _NoStore:
-    """A token store that must not be asked."""
+    """A token store that must not be asked but for what is revoked."""
+
+    revoked: SignedRevocations = NONE_REVOKED
+
+    def gone(self, token_hashes: list[bytes]) -> set[bytes]:
+        assert not token_hashes
+        return set()
+
+    def signed_revocations(self, _known: SignedRevocations) -> SignedRevocations:
+        return self.revoked
 
     def __getattr__(self, name: str) -> Any:
         raise AssertionError(f"{name} was asked for")
@@ -316,18 +328,19 @@ async def test_the_endpoint_chooses_which_role_speaks(make: Make, clock: ManualC
     store: TokenStore = _NoStore()  # type: ignore[assignment]  # nothing is asked of it
     authenticator = Authenticator(store, clock, make(SECRET))
     token = jwt.encode({**CLAIMS, "roles": ["driver", "finance"]}, SECRET, "HS256")
-    for kinds, chosen in (
-        (("driver",), "driver"),
-        (("operator", "finance", "driver"), "finance"),
-        (("driver", "finance"), "driver"),
-    ):
-        principal = await authenticator.require(_request(token), *kinds)
+    scopes: tuple[tuple[Scope, Kind], ...] = (
+        ("sessions:write", "driver"),
+        ("billing:refund", "finance"),
+        ("billing:pay", "finance"),
+    )
+    for scope, chosen in scopes:
+        principal = await authenticator.require(_request(token), scope)
         assert (principal.kind, principal.subject) == (chosen, "D1")
-    with pytest.raises(Problem, match="this needs a token of kind operator; yours is of kind finance and driver") as no:
-        await authenticator.require(_request(token), "operator")
+    with pytest.raises(Problem, match=r"scope stations:write, which .*; your token is of finance and driver$") as no:
+        await authenticator.require(_request(token), "stations:write")
     assert no.value.status == 403
-    nobody = jwt.encode({**CLAIMS, "roles": ["admin"]}, SECRET, "HS256")
-    with pytest.raises(Problem, match="yours is of kind none that is known here") as no:
+    nobody = jwt.encode({**CLAIMS, "roles": ["king"]}, SECRET, "HS256")
+    with pytest.raises(Problem, match="no role that is known here") as no:
         await authenticator.authenticate(_request(nobody))
     assert no.value.status == 403
 
@@ -340,6 +353,6 @@ async def test_a_bad_signed_token_is_401_with_the_mend_and_a_challenge(make: Mak
     ):
         token = jwt.encode({**CLAIMS, "exp": NOW_S - 300}, SECRET, "HS256")
         with pytest.raises(Problem, match=says) as refused:
-            await authenticator.require(_request(token), "driver")
+            await authenticator.require(_request(token), "sessions:read")
         assert refused.value.status == 401
         assert 'error="invalid_token"' in refused.value.headers["WWW-Authenticate"]

@@ -106,7 +106,7 @@ def embedded(name: str, times: int) -> list[float]:
     """Seconds, of so many faults of that name."""
     with ExitStack() as stack:
         if name == "disk full":
-            folder = Path(stack.enter_context(small_disk()))
+            folder = stack.enter_context(small_disk())
         else:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="voltstream-")))
         platform = stack.enter_context(up(folder / "data", "--no-simulator"))

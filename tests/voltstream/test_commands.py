@@ -13,7 +13,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from billing.exports.service import ExportFormat
-from kit.auth.token_store import Kind, StoredToken
+from kit.auth.scopes import Kind
+from kit.auth.token_store import StoredToken
 from tests.voltstream.platform import voltstream
 from voltstream.cli.commands.ledger import energy_table, ledger_table
 from voltstream.cli.commands.token import tokens_table
@@ -29,7 +30,7 @@ _NOWHERE = {
     "kafka_url": "127.0.0.1:1",
     "redis_url": "redis://:hunter2@127.0.0.1:1",
 }
-_TOKEN_COMMANDS = ("issue", "list", "revoke")
+_TOKEN_COMMANDS = ("issue", "list", "revoke", "rotate")
 
 
 @pytest.fixture(autouse=True)
@@ -130,27 +131,32 @@ def test_a_token_that_no_header_can_carry_is_one_line_without_it(token: str) -> 
 
 def stored(kind: Kind, **more: Any) -> StoredToken:
     since = datetime(2026, 11, 28, 12, tzinfo=UTC)
-    given = {"label": "", "stations": None, "subject": None, "created_at": since, "revoked_at": None}
+    given = {"label": "", "created_at": since} | dict.fromkeys(
+        ("stations", "subject", "scopes", "expires_at", "last_used_at", "revoked_at", "previous_expires_at")
+    )
     return StoredToken(token_id=uuid4(), kind=kind, **{**given, **more})
 
 
 def test_the_list_of_tokens_is_a_line_each_at_80_columns_and_its_ids_are_whole() -> None:
+    now = datetime(2026, 11, 28, 12, tzinfo=UTC)
     tokens = [
         stored("device", label="car park north, of the city's works", stations=("DE*VLT*E1", "DE*VLT*E2")),
-        stored("operator", label="voltstream up"),
-        stored("driver", subject="D-4711"),
+        stored("operator", label="voltstream up", last_used_at=now - timedelta(minutes=130)),
+        stored("driver", subject="D-4711", expires_at=now + timedelta(days=89, hours=5)),
+        stored("support", scopes=("sessions:read",), expires_at=now),
         stored("finance", label="[red]books[/red]", revoked_at=datetime(2026, 11, 29, tzinfo=UTC)),
     ]
     console = Console(file=io.StringIO(), width=80)
-    console.print(tokens_table(tokens))
+    console.print(tokens_table(tokens, now))
     assert isinstance(console.file, io.StringIO)
     heading, *lines = console.file.getvalue().splitlines()
-    assert heading.split() == ["id", "kind", "issued", "for"]
+    assert heading.split() == ["id", "kind", "expires", "used", "for"]
     assert max(map(len, lines)) <= 80
-    assert [line.split()[:3] for line in lines] == [
-        [str(token.token_id), token.kind, "revoked" if token.revoked_at else "2026-11-28"] for token in tokens
-    ]
-    for line, purpose in zip(lines, ("DE*VLT*E1, DE*V", "voltstream up", "D-4711", "[red]books[/red]"), strict=True):
+    shown = ("DE*VLT*E1, DE*V", "2 h", "89 d", "expired", "revoked")
+    purposes = ("DE*VLT*E1, DE*V", "voltstream up", "D-4711", "sessions:read", "[red]books[/red]")
+    for line, token, part, purpose in zip(lines, tokens, shown, purposes, strict=True):
+        assert line.split()[:2] == [str(token.token_id), token.kind]
+        assert part in line
         assert purpose in line
 
 

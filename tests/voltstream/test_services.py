@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from fastapi import APIRouter, Depends
 
-from kit.auth.authenticator import require_operator
+from kit.auth.requirements import require_scope
 from kit.auth.token_store import TokenStore
 from kit.clock import SystemClock
 from kit.config.adjustable import adjustables_of
@@ -66,7 +66,7 @@ async def open_doorbell(context: Context) -> AsyncIterator[Doorbell]:
     yield Doorbell(context.database)
 
 
-router = APIRouter(prefix="/api/v1/doorbell", dependencies=[Depends(require_operator)])
+router = APIRouter(prefix="/api/v1/doorbell", dependencies=[Depends(require_scope("stations:read"))])
 
 
 @router.get("/rings")

@@ -1,11 +1,16 @@
 """The registered stations of the simulated fleet are those that send readings, and whole enough for OCPI CDRs."""
 
 import numpy as np
+import pytest
 
+from ingest.settings import IngestSettings
+from kit.settings import group_of
 from schemas.connector import PowerType
 from simulator.fleet.fleet import Fleet, charger_types
 from simulator.fleet.spec import FleetSpec
 from voltstream.runtime.simulated_stations import REGISTERED_MAX, simulated_stations
+from voltstream.runtime.up import _with_room_for
+from voltstream.settings import load_settings
 
 _STATION = {"name", "address", "city", "postal_code", "country", "latitude", "longitude", "time_zone"}
 _CONNECTOR = {"standard", "format", "power_type", "evse_id"}
@@ -41,3 +46,12 @@ def test_no_fact_that_a_cdr_needs_is_missing() -> None:
 def test_a_fleet_for_load_is_registered_in_part() -> None:
     many = FleetSpec(seed=1, start_ms=0, stations=REGISTERED_MAX + 5, connectors=1)
     assert len(simulated_stations(many)) == REGISTERED_MAX
+
+
+@pytest.mark.parametrize(
+    ("stations", "bound", "expected"), [(0, 20_000, 20_000), (100_000, 20_000, 200_000), (5, 0, 0)]
+)
+def test_a_simulated_fleet_does_not_meet_the_bound_of_new_stations(stations: int, bound: int, expected: int) -> None:
+    settings = load_settings(new_stations_per_hour_max=bound)
+    roomy = group_of(_with_room_for(settings, stations), IngestSettings)
+    assert roomy.new_stations_per_hour_max == expected

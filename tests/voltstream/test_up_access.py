@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import httpx
 import pytest
@@ -11,7 +11,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.routing import iter_route_contexts
 
 from ingest.gateway import PATH
-from kit.auth.token_store import KINDS, Kind
+from kit.auth.scopes import KINDS, Kind, kinds_with
 from kit.web.route_rules import access_of
 from tests.voltstream.platform import Up, up, voltstream
 from voltstream.services import all_services
@@ -31,6 +31,8 @@ MONEY_MOVES: Final = {
 }
 DECISIONS: Final = {f"/api/v1/billing/charges/{{id}}/{decision}" for decision in ("approve", "correct", "void")}
 
+SECRETS: Final = {("get", "/api/v1/notifications/preferences/webhook-secret")}
+PREVIEWS: Final = {("post", "/api/v1/notifications/templates/{kind}/{channel}/{language}/preview")}  # changes nothing
 REPORTS: Final = {"/api/v1/reports"}  # which changes nothing that is reported
 
 CUSTOMERS: Final = {
@@ -42,7 +44,9 @@ CUSTOMERS: Final = {
 
 def _rules() -> dict[tuple[str, str], Rule]:
     """Who may, as every service's routes declare it."""
-    rules: dict[tuple[str, str], Rule] = {("post", PATH): frozenset({"device"})}  # its router is made as it opens
+    rules: dict[tuple[str, str], Rule] = {
+        ("post", PATH): frozenset(kinds_with("readings:write"))
+    }  # its router is made as it opens
     for service in all_services():
         if isinstance(service.router, APIRouter):
             app = FastAPI()
@@ -59,7 +63,7 @@ def test_what_the_declarations_may_not_say() -> None:
     assert {path for (_, path), rule in rules.items() if rule == PUBLIC} <= PUBLIC_PATHS
     by_kind = {kind: {place for place, rule in rules.items() if kind in rule} for kind in KINDS}
     assert by_kind["device"] == {("post", PATH)}  # a charger's token opens nothing but the gateway
-    changing = {(method, path) for method, path in rules if method not in ("get", "head")}
+    changing = {(method, path) for method, path in rules if method not in ("get", "head")} - PREVIEWS
     assert {path for _, path in by_kind["driver"] & changing} <= {
         "/api/v1/sessions",
         "/api/v1/sessions/{id}/stop",
@@ -76,6 +80,13 @@ def test_what_the_declarations_may_not_say() -> None:
     assert not by_kind["operator"] & {("post", path) for path in MONEY_MOVES}
     posts = {("post", path) for path in MONEY_MOVES | DECISIONS | REPORTS}
     assert by_kind["finance"] & changing == CUSTOMERS | posts
+    private = {place for place, rule in rules.items() if rule != PUBLIC}
+    assert by_kind["admin"] == private
+    assert by_kind["support"] <= by_kind["auditor"] == private - changing - SECRETS
+    assert by_kind["auditor"] - by_kind["support"] == {
+        ("get", "/api/v1/audit"),
+        ("get", "/api/v1/stations/{station_id}/credentials"),
+    }
 
 
 def _issue(data_dir: Path, kind: Kind) -> str:
@@ -126,13 +137,55 @@ def test_a_token_is_issued_for_whom_it_makes_sense_only(data_dir: Path) -> None:
         (("--kind", "driver"), "--subject names the driver"),
         (("--kind", "operator", "--subject", "D1"), "--subject names the driver"),
         (("--kind", "driver", "--subject", " D1"), "printable"),
-        (("--kind", "finance", "--station", "A"), "--station binds a device's token"),
+        (("--kind", "finance", "--station", ""), "a station id has"),
+        (("--kind", "finance", "--scope", "billing:refunds"), "billing:refund"),
+        (("--kind", "support", "--scope", "audit:read"), "has no such scope"),
+        (("--kind", "finance", "--expires", "1y"), "write a number of minutes"),
+        (("--kind", "finance", "--expires", "2020-01-01T00:00:00Z"), "is past"),
+        (("--kind", "finance", "--expires", "2020-01-01T00:00:00"), "write a moment like"),
         (("--kind", "device"), "--any-station makes a token for all stations"),
         (("--any-station", "--station", "A"), "leave it or --station out"),
         (("--kind", "operator", "--any-station"), "leave it or --station out"),
-        (("--kind", "king"), "write one of device, operator, finance, driver"),
+        (("--kind", "king"), "write one of admin, operator, finance"),
     ):
         refused = voltstream("token", "issue", *arguments, "--data-dir", str(data_dir))
         assert (refused.returncode, refused.stdout) == (2, "")
         assert says in refused.stderr
     assert not data_dir.exists()
+
+
+def test_a_token_is_rotated_listed_and_revoked_by_command(data_dir: Path) -> None:
+    def run(*arguments: str) -> list[dict[str, Any]]:
+        done = voltstream("token", *arguments, "--data-dir", str(data_dir), "--json")
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    with up(data_dir, "--no-simulator") as platform:
+        scope, station = ("--scope", "telemetry:read"), ("--station", "a")
+        (issued,) = run("issue", "--kind", "support", *scope, *station, "--expires", "2h", "--label", "desk")
+        assert (issued["scopes"], issued["stations"]) == (["telemetry:read"], ["A"])
+        (rotated,) = run("rotate", issued["id"], "--overlap", "30m")
+        assert rotated["previous_expires_at"] < rotated["expires_at"] == issued["expires_at"]
+        with httpx.Client(base_url=platform.api, timeout=30, trust_env=False) as client:
+            for token in (issued["token"], rotated["token"]):
+                assert _status(client, "get", "/api/v1/telemetry/live", token) == 200
+                assert _status(client, "get", "/api/v1/telemetry/a/live", token) == 404, "it sent nothing"
+                assert _status(client, "get", "/api/v1/telemetry/b/live", token) == 403
+                assert _status(client, "get", "/api/v1/sessions", token) == 403
+        (listed,) = [one for one in run("list") if one["id"] == issued["id"]]
+        assert (listed["kind"], listed["label"], listed["revoked_at"]) == ("support", "desk", None)
+        assert run("revoke", issued["id"]) == [{"revoked": issued["id"]}]
+        assert run("revoke", "--jti", "J1") == [{"jti": "J1"}]
+        moment = ("--subject", "D1", "--before", "2026-11-01T00:00:00Z")
+        assert run("revoke", *moment) == [{"subject": "D1", "issued_before": "2026-11-01T00:00:00.000Z"}]
+    for arguments, says in (
+        (("rotate", issued["id"]), "there is no valid token"),
+        (("rotate", issued["id"], "--overlap", "1y"), "--overlap 1y"),
+        (("revoke",), "say which"),
+        (("revoke", issued["id"], "--jti", "J1"), "say which"),
+        (("revoke", "--jti", "J1", "--before", "2026-11-01T00:00:00Z"), "--before is of"),
+        (("revoke", "--jti", ""), "--jti: 1 to"),
+    ):
+        refused = voltstream("token", *arguments, "--data-dir", str(data_dir))
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert says in refused.stderr

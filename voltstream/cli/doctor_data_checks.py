@@ -17,7 +17,7 @@ from kit.config.runtime import RuntimeConfig
 from kit.config.values import EMPTY, ConfigSnapshot, Resolved
 from kit.database.embedded import fault_of, running_url
 from kit.database.postgres import connect_sync, outages
-from kit.errors import ConfigError, KitError
+from kit.errors import ConfigError, KitError, Unavailable
 from kit.lake.folder import LakeFolder
 from kit.log.kafka import partitions_of
 from kit.masking import mask_secrets
@@ -38,8 +38,8 @@ async def run_all_checks(settings: Settings, clock: Clock) -> list[Check]:
     """Everything these settings depend on, what is wrong with it and how to fix that. Raises nothing."""
     checks = await run_server_checks(settings, clock)
     well = {check.name for check in checks if check.ok}
-    if settings.jwt_key_file:
-        checks.append(_signed_tokens(settings, clock))
+    if settings.jwt_key_file or settings.jwt_jwks_url or settings.jwt_discovery:
+        checks.append(await _signed_tokens(settings, clock))
     checks.append(_seller(group_of(settings, BillingSettings)))
     url = settings.database_url or running_url(settings.data_dir)
     if not settings.database_url:
@@ -54,12 +54,17 @@ async def run_all_checks(settings: Settings, clock: Clock) -> list[Check]:
     return checks
 
 
-def _signed_tokens(settings: Settings, clock: Clock) -> Check:
+async def _signed_tokens(settings: Settings, clock: Clock) -> Check:
     try:
         signed = SignedTokens.of(settings, clock)
-    except ConfigError as error:
-        return Check("signed tokens", False, str(error), "set VOLTSTREAM_JWT_KEY_FILE to a file that holds such a key")
-    return Check("signed tokens", True, f"believed when signed with {signed.algorithm}" if signed else "none count")
+        if signed is None:
+            raise AssertionError("this is for settings that name keys")
+        return Check("signed tokens", True, f"accepted when signed with {await signed.keys.describe()}")
+    except (ConfigError, Unavailable) as error:
+        mend = "set VOLTSTREAM_JWT_KEY_FILE to a file that holds such a key"
+        if not settings.jwt_key_file:
+            mend = "set VOLTSTREAM_JWT_JWKS_URL or VOLTSTREAM_JWT_ISSUER to what the identity provider says"
+        return Check("signed tokens", False, str(error), mend)
 
 
 def _seller(settings: BillingSettings) -> Check:

@@ -28,5 +28,6 @@ async def open_authenticator(settings: Settings, url: str, web: Web) -> AsyncIte
         web.app.state.authenticator = authenticator
         yield store
     finally:
+        await authenticator.stop()
         await database.close()
         await asyncio.to_thread(authenticator.close)

@@ -4,7 +4,8 @@ from dataclasses import asdict, dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from kit.auth.token_store import Kind, TokenStore, hash_of
+from kit.auth.scopes import Kind
+from kit.auth.token_store import TokenStore, hash_of
 from kit.settings import Settings
 from kit.validation import whole_token
 from voltstream.errors import WrongUsage

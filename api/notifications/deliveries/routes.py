@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Body, Query, Request
 from fastapi.responses import Response
 
-from api.notifications.callers import FORBIDDEN, Caller, Operator, SubjectInQuery, subject_of
+from api.notifications.callers import FORBIDDEN, DeliveriesReader, Reader, Sender, SubjectInQuery, subject_of
 from api.notifications.components import PREFIX, Provided
 from api.notifications.deliveries import examples
 from api.notifications.deliveries.models import Announced, DeliveryPage, NewAnnouncement, NotificationPage, State
@@ -35,7 +35,7 @@ router = APIRouter(prefix=PREFIX, tags=["notifications"], route_class=JsonRoute)
 )
 async def notifications(
     own: Provided,
-    caller: Caller,
+    caller: Reader,
     request: Request,
     subject: SubjectInQuery = None,
     limit: Annotated[int, Query(ge=1, le=NOTIFICATIONS_MAX, description="on a page")] = NOTIFICATIONS_DEFAULT,
@@ -55,7 +55,7 @@ async def notifications(
 )
 async def announce(
     own: Provided,
-    operator: Operator,
+    operator: Sender,
     new: Annotated[NewAnnouncement, Body(openapi_examples={"maintenance": {"value": examples.ANNOUNCEMENT}})],
     once: Idempotent,
 ) -> Response:
@@ -76,7 +76,7 @@ async def announce(
 )
 async def deliveries(
     own: Provided,
-    operator: Operator,
+    operator: DeliveriesReader,
     request: Request,
     state: Annotated[State | None, Query(description="default: all")] = None,
     channel: Annotated[Channel | None, Query(description="default: all")] = None,

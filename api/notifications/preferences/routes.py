@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body
 
-from api.notifications.callers import FORBIDDEN, Caller, SubjectInQuery, subject_of
+from api.notifications.callers import FORBIDDEN, PreferencesEditor, PreferencesReader, SubjectInQuery, subject_of
 from api.notifications.components import PREFIX, Provided
 from api.notifications.preferences import examples
 from api.notifications.preferences.models import Preferences, StoredPreferences, WebhookSecret
@@ -19,7 +19,7 @@ router = APIRouter(prefix=f"{PREFIX}/preferences", tags=["notifications"], route
     summary="How a recipient is notified",
     responses={**problems(FORBIDDEN), 200: example(examples.STORED_PREFERENCES)},
 )
-async def preferences(own: Provided, caller: Caller, subject: SubjectInQuery = None) -> StoredPreferences:
+async def preferences(own: Provided, caller: PreferencesReader, subject: SubjectInQuery = None) -> StoredPreferences:
     """Addresses, modes by category and channel, quiet hours, language; and the modes that follow with the defaults."""
     return await own.preferences.preferences(subject_of(caller, subject))
 
@@ -31,7 +31,7 @@ async def preferences(own: Provided, caller: Caller, subject: SubjectInQuery = N
 )
 async def put_preferences(
     own: Provided,
-    caller: Caller,
+    caller: PreferencesEditor,
     body: Annotated[Preferences, Body(openapi_examples={"some": {"value": examples.PREFERENCES}})],
     subject: SubjectInQuery = None,
 ) -> StoredPreferences:
@@ -44,7 +44,7 @@ async def put_preferences(
     summary="What webhooks are verified with",
     responses={**problems({**FORBIDDEN, 404: "Webhooks are not configured"}), 200: example(examples.SECRET)},
 )
-async def webhook_secret(own: Provided, caller: Caller, subject: SubjectInQuery = None) -> WebhookSecret:
+async def webhook_secret(own: Provided, caller: PreferencesEditor, subject: SubjectInQuery = None) -> WebhookSecret:
     """The recipient's own secret, in the form of Standard Webhooks. The signature covers `webhook-id`,
     `webhook-timestamp` and the body; refuse timestamps that are minutes old, and ids that came before."""
     return WebhookSecret(secret=own.preferences.webhook_secret(subject_of(caller, subject)))

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Body, Depends, Path
 
-from api.notifications.callers import Operator
+from api.notifications.callers import TemplatesEditor, TemplatesReader
 from api.notifications.components import PREFIX, Provided
 from api.notifications.kinds import Channel
 from api.notifications.models import Language
@@ -44,13 +44,13 @@ def _responses(value: Any, more: dict[int, str] | None = None) -> dict[int | str
 
 
 @router.get("", summary="All edited templates", responses=_responses(examples.TEMPLATES))
-async def templates(own: Provided, operator: Operator) -> TemplateList:
+async def templates(own: Provided, operator: TemplatesReader) -> TemplateList:
     """Of every other kind, channel and language the built-in one is in use, in English where a language has none."""
     return await own.templates.edited()
 
 
 @router.get(_ONE, summary="A template", responses=_responses(examples.TEMPLATE))
-async def template(own: Provided, operator: Operator, key: Key) -> StoredTemplate:
+async def template(own: Provided, operator: TemplatesReader, key: Key) -> StoredTemplate:
     """The one in use, with a sample of the variables that it may use. `error` says why an edited one could not be
     rendered last; the built-in one was sent instead."""
     return await own.templates.template(key)
@@ -59,7 +59,7 @@ async def template(own: Provided, operator: Operator, key: Key) -> StoredTemplat
 @router.put(_ONE, summary="Edit a template", responses=_responses(examples.EDITED_TEMPLATE, _REFUSED))
 async def put_template(
     own: Provided,
-    operator: Operator,
+    operator: TemplatesEditor,
     key: Key,
     body: Annotated[NewTemplate, Body(openapi_examples={"short": {"value": examples.NEW_TEMPLATE}})],
 ) -> StoredTemplate:
@@ -70,7 +70,7 @@ async def put_template(
 
 
 @router.delete(_ONE, summary="Back to the built-in template", responses=_responses(examples.TEMPLATE))
-async def reset_template(own: Provided, operator: Operator, key: Key) -> StoredTemplate:
+async def reset_template(own: Provided, operator: TemplatesEditor, key: Key) -> StoredTemplate:
     """For what is prepared from now on, as a new version. Where none was edited, nothing changes."""
     async with own.database.transaction() as connection:
         return await own.templates.reset_template(connection, key, operator.name)
@@ -79,7 +79,7 @@ async def reset_template(own: Provided, operator: Operator, key: Key) -> StoredT
 @router.post(f"{_ONE}/preview", summary="What would be sent", responses=_responses(examples.PREVIEW))
 async def preview(
     own: Provided,
-    operator: Operator,
+    operator: TemplatesReader,
     key: Key,
     body: Annotated[PreviewRequest, Body(openapi_examples={"short": {"value": examples.PREVIEW_REQUEST}})],
 ) -> Preview:

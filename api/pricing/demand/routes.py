@@ -10,8 +10,9 @@ from api.parameters import StationInPath
 from api.pricing import examples
 from api.pricing.demand.models import DemandRule, DemandState
 from api.pricing.models import DEFAULT, TariffTarget
-from api.pricing.routes import PREFIX, Operator, Provided
-from kit.auth.authenticator import require_kinds
+from api.pricing.routes import PREFIX, Provided
+from kit.auth.requirements import require_scope
+from kit.auth.token_store import Principal
 from kit.web.json_body import ExactJsonRoute
 from kit.web.parameters import example, problems
 
@@ -38,24 +39,22 @@ _STATE: Final[dict[int | str, Any]] = {200: example(examples.DEMAND_STATE)}
 _RULE_EXAMPLES: Final[dict[str, Any]] = {"a group's": {"value": examples.DEMAND_RULE}}
 
 
-router = APIRouter(
-    prefix=f"{PREFIX}/demand",
-    tags=["pricing"],
-    dependencies=[Depends(require_kinds("operator"))],
-    route_class=ExactJsonRoute,
-)
+_READS: Final = Depends(require_scope("demand:read"))
+_CHANGES: Final = Depends(require_scope("demand:write"))
+
+router = APIRouter(prefix=f"{PREFIX}/demand", tags=["pricing"], route_class=ExactJsonRoute)
 
 
 def _add(path: str, target_of_path: Callable[..., TariffTarget]) -> None:
     """The operations of one kind of target."""
     named = Annotated[TariffTarget, Depends(target_of_path)]
 
-    @router.get(path, summary="A demand rule", responses={**problems(_NO_RULE), **_STATE})
+    @router.get(path, dependencies=[_READS], summary="A demand rule", responses={**problems(_NO_RULE), **_STATE})
     async def show(pricing: Provided, target: named) -> DemandState:
         """The rule's state, and the demand by which it would decide now."""
         return await pricing.demand.state(target)
 
-    @router.put(path, summary="Let demand move prices", responses={**problems(), **_STATE})
+    @router.put(path, dependencies=[_CHANGES], summary="Let demand move prices", responses={**problems(), **_STATE})
     async def put(
         pricing: Provided, target: named, rule: Annotated[DemandRule, Body(openapi_examples=_RULE_EXAMPLES)]
     ) -> DemandState:
@@ -65,7 +64,7 @@ def _add(path: str, target_of_path: Callable[..., TariffTarget]) -> None:
         return await pricing.demand.put(target, rule)
 
     @router.delete(path, status_code=204, summary="End a demand rule", responses=problems(_NO_RULE))
-    async def delete(pricing: Provided, target: named, operator: Operator) -> None:
+    async def delete(pricing: Provided, target: named, operator: Annotated[Principal, _CHANGES]) -> None:
         """Demand no longer moves prices; where it has, the operators' tariff is published again."""
         await pricing.demand.delete(target, operator)
 

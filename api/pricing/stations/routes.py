@@ -9,7 +9,7 @@ from api.names import GroupName
 from api.pricing import examples
 from api.pricing.components import PricingComponents
 from api.pricing.stations.models import GroupPage, WithoutTariffPage
-from kit.auth.authenticator import require_kinds
+from kit.auth.requirements import require_scope
 from kit.service import provided
 from kit.web.paging import link_header, next_url
 from kit.web.parameters import JSON, CursorInQuery, example, problems
@@ -20,9 +20,7 @@ STATIONS_DEFAULT: Final = 1_000
 Provided = Annotated[PricingComponents, Depends(provided(PricingComponents))]
 Limit = Annotated[int, Query(ge=1, le=STATIONS_MAX, description="stations on a page")]
 
-router = APIRouter(
-    prefix="/api/v1/pricing", tags=["pricing"], dependencies=[Depends(require_kinds("operator", "finance"))]
-)
+router = APIRouter(prefix="/api/v1/pricing", tags=["pricing"], dependencies=[Depends(require_scope("tariffs:read"))])
 
 
 @router.get(

@@ -9,7 +9,7 @@ from api.reporting.co2 import examples
 from api.reporting.co2.models import FactorTable, FactorVersions, NewFactors
 from api.reporting.co2.service import VERSIONS_MAX
 from api.reporting.components import Provided
-from api.reporting.parameters import Operator, Reader
+from api.reporting.parameters import Editor, Reader
 from api.reporting.schema import SCHEMA
 from kit.messaging.outbox import Transaction
 from kit.web.idempotency import Idempotent, StoredResponse
@@ -54,7 +54,7 @@ async def table(
 async def publish(
     reporting: Provided,
     new: Annotated[NewFactors, Body(openapi_examples={"new": {"value": examples.NEW}})],
-    operator: Operator,
+    operator: Editor,
     once: Idempotent,
 ) -> Response:
     """Hours of its years are computed again, some at a time; `pending_hours` of metric `co2` says how many wait.

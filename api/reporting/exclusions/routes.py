@@ -10,7 +10,7 @@ from api.reporting.components import Provided
 from api.reporting.exclusions import examples
 from api.reporting.exclusions.models import Exclusion, ExclusionPage, NewExclusion
 from api.reporting.exclusions.store import ExclusionFilter
-from api.reporting.parameters import Operator, Reader
+from api.reporting.parameters import Editor, Reader
 from api.reporting.schema import SCHEMA
 from kit.clock import format_rfc3339
 from kit.instants import Instant
@@ -63,7 +63,7 @@ async def exclusions(
 async def add_exclusion(
     reporting: Provided,
     new: Annotated[NewExclusion, Body(openapi_examples={"utility": {"value": examples.NEW}})],
-    operator: Operator,
+    operator: Editor,
     once: Idempotent,
 ) -> Response:
     """For a reason of 23 CFR 680.116(b)(3) only. It counts in reports computed from then on, and takes nothing from a
@@ -84,7 +84,7 @@ async def add_exclusion(
 async def withdraw_exclusion(
     reporting: Provided,
     id: Annotated[UUID, Path(openapi_examples={"exclusion": {"value": examples.EXCLUSION["id"]}})],
-    operator: Operator,
+    operator: Editor,
 ) -> Exclusion:
     """It stays listed, and counts in no report computed from then on. Of one that is withdrawn already, nothing
     changes."""

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Body, Header, Path, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
 from api.reporting.components import Provided
-from api.reporting.parameters import Reader
+from api.reporting.parameters import ReportsReader, ReportsWriter
 from api.reporting.reports import examples
 from api.reporting.reports.kinds import ReportFormat, ReportKind
 from api.reporting.reports.models import NewReport, Report, ReportPage, ReportState
@@ -41,7 +41,7 @@ router = APIRouter(prefix=PATH, tags=["reports"], route_class=JsonRoute)
 )
 async def reports(
     reporting: Provided,
-    _: Reader,
+    _: ReportsReader,
     request: Request,
     kind: Annotated[ReportKind | None, Query(description="default: all")] = None,
     state: Annotated[ReportState | None, Query(description="default: all")] = None,
@@ -73,7 +73,7 @@ async def request_report(
             }
         ),
     ],
-    principal: Reader,
+    principal: ReportsWriter,
     once: Idempotent,
 ) -> Response:
     """Of a time that is over: uptime (23 CFR 680.116) and the quarterly data (680.112) of whole months in UTC,
@@ -109,7 +109,7 @@ async def request_report(
 )
 async def report(
     reporting: Provided,
-    _: Reader,
+    _: ReportsReader,
     id: Annotated[UUID, Path(openapi_examples={"report": {"value": examples.DONE["id"]}})],
     format_: Annotated[ReportFormat | None, Query(alias="format", description="default: by Accept, else JSON")] = None,
     table: Annotated[

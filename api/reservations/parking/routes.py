@@ -6,11 +6,11 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
 from api.parameters import StationInPath
-from api.reservations.callers import ALLOWED, FORBIDDEN
+from api.reservations.callers import FORBIDDEN
 from api.reservations.components import PATH, Provided
 from api.reservations.parking import examples
 from api.reservations.parking.models import Parking, StationParking, UnregisteredBay, UnregisteredBayPage, VehicleStay
-from kit.auth.authenticator import require_operator
+from kit.auth.requirements import require_scope
 from kit.web.paging import link_header, next_url
 from kit.web.parameters import JSON, CursorInQuery, example, problems
 
@@ -19,7 +19,7 @@ BAYS_DEFAULT: Final = 100
 PARKING: Final = f"{PATH}/parking"
 _UNKNOWN: Final = {404: "The station is not registered, or has no connector"}
 
-router = APIRouter(prefix=PARKING, tags=["reservations"], dependencies=[Depends(ALLOWED)])
+router = APIRouter(prefix=PARKING, tags=["reservations"])
 
 
 @router.get(
@@ -27,7 +27,7 @@ router = APIRouter(prefix=PARKING, tags=["reservations"], dependencies=[Depends(
     name="unregistered_bays",  # part of the published operationId
     summary="Bays that a sensor tells of and nobody registered",
     response_model=UnregisteredBayPage,
-    dependencies=[Depends(require_operator)],
+    dependencies=[Depends(require_scope("parking:read"))],
     responses={**problems(), 200: example(examples.UNREGISTERED)},
 )
 async def unregistered(
@@ -46,6 +46,7 @@ async def unregistered(
 
 @router.get(
     "/{station_id}",
+    dependencies=[Depends(require_scope("reservations:read"))],
     summary="Who stands at a station, and for how long they may",
     responses={**problems({**FORBIDDEN, **_UNKNOWN}), 200: example(examples.PARKING)},
 )

@@ -4,10 +4,10 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Final
 from uuid import UUID, uuid4
 
-from fastapi import APIRouter, Body, Depends, Path, Query
+from fastapi import APIRouter, Body, Path, Query
 from fastapi.responses import Response
 
-from api.reservations.callers import ALLOWED, FORBIDDEN, Caller, driver_for
+from api.reservations.callers import FORBIDDEN, Caller, Reader, driver_for
 from api.reservations.components import PATH, Provided, ReservationsComponents
 from api.reservations.life.store import SCHEMA
 from api.reservations.reserving.models import Name
@@ -27,13 +27,13 @@ _UNKNOWN: Final = {404: "No such entry, or not yours"}
 _CHANGING: Final = {**FORBIDDEN, **_UNKNOWN, 409: "It is no longer in the line, or nothing is offered to it"}
 IdInPath = Annotated[UUID, Path(openapi_examples={"entry": {"value": examples.WAITING["id"]}})]
 
-router = APIRouter(prefix=WAITING, tags=["reservations"], dependencies=[Depends(ALLOWED)], route_class=JsonRoute)
+router = APIRouter(prefix=WAITING, tags=["reservations"], route_class=JsonRoute)
 
 
 @router.get("", summary="Who waits", responses={**problems(FORBIDDEN), 200: example(examples.LINE)})
 async def line(
     reservations: Provided,
-    caller: Caller,
+    caller: Reader,
     site: Annotated[Name | None, Query(description="operators: the line of this site")] = None,
 ) -> WaitingLine:
     """A driver's own entries, newest first; for operators the line of a site, in order."""
@@ -100,7 +100,7 @@ async def join(
     summary="A driver's place in the line",
     responses={**problems({**FORBIDDEN, **_UNKNOWN}), 200: example(examples.WAITING)},
 )
-async def see(reservations: Provided, caller: Caller, id: IdInPath) -> Waiting:
+async def see(reservations: Provided, caller: Reader, id: IdInPath) -> Waiting:
     """With the estimated wait, and what is offered. A driver sees only their own."""
     return _waiting(await reservations.waiting.see(id, caller.own_driver), reservations)
 

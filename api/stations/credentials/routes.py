@@ -5,14 +5,17 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Body, Depends
 
 from api.parameters import StationInPath
-from api.stations.components import PATH, Operator, Provided
+from api.stations.components import PATH, Provided
 from api.stations.credentials import examples
 from api.stations.credentials.models import Credentials, NewCredentials
-from kit.auth.authenticator import require_kinds
+from kit.auth.requirements import require_scope
+from kit.auth.token_store import Principal
 from kit.web.json_body import JsonRoute
 from kit.web.parameters import example, problems
 
 _NONE: Final = {404: "The station is not registered, or has no credentials"}
+
+_CHANGES: Final = Depends(require_scope("credentials:write"))
 
 router = APIRouter(prefix=PATH, tags=["stations"], route_class=JsonRoute)
 
@@ -26,7 +29,7 @@ async def put_credentials(
     stations: Provided,
     station_id: StationInPath,
     body: Annotated[NewCredentials, Body(openapi_examples={"both": {"value": examples.NEW_CREDENTIALS}})],
-    operator: Operator,
+    operator: Annotated[Principal, _CHANGES],
 ) -> Credentials:
     """In place of whatever it had. The password is stored hashed and shown to nobody."""
     return await stations.credentials.put(station_id, body, operator)
@@ -35,7 +38,7 @@ async def put_credentials(
 @router.get(
     "/{station_id}/credentials",
     summary="Which credentials a charger has",
-    dependencies=[Depends(require_kinds("operator"))],
+    dependencies=[Depends(require_scope("credentials:read"))],
     responses={**problems(_NONE), 200: example(examples.CREDENTIALS)},
 )
 async def get_credentials(stations: Provided, station_id: StationInPath) -> Credentials:
@@ -47,7 +50,7 @@ async def get_credentials(stations: Provided, station_id: StationInPath) -> Cred
     "/{station_id}/credentials",
     status_code=204,
     summary="Take a charger's credentials away",
-    dependencies=[Depends(require_kinds("operator"))],
+    dependencies=[_CHANGES],
     responses=problems(_NONE),
 )
 async def delete_credentials(stations: Provided, station_id: StationInPath) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
-from api.stations.components import PATH, READERS, Operator, Provided
+from api.stations.components import PATH, READS, Editor, Provided
 from api.stations.exchange import examples
 from api.stations.exchange.models import BODY_BYTES_MAX, ExchangeFormat, ImportResult
 from kit.web.paging import link_header, next_url
@@ -42,7 +42,7 @@ router = APIRouter(prefix=PATH, tags=["stations"])
 async def import_stations(
     stations: Provided,
     request: Request,
-    operator: Operator,
+    operator: Editor,
     format_: Annotated[ExchangeFormat, Query(alias="format", description="of the body")],
     dry_run: Annotated[bool, Query(description="only say what would change")] = False,
     partial: Annotated[bool, Query(description="take the others where some stations are refused")] = False,
@@ -71,7 +71,7 @@ async def import_stations(
     "/export",
     summary="Stations as a file, page by page",
     response_class=Response,
-    dependencies=[READERS],
+    dependencies=[READS],
     responses={
         **problems(),
         200: {

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Body, Path, Query, Request
 from fastapi.responses import Response
 
 from api.parameters import KnownStationInPath, StationInPath
-from api.stations.components import EVERYBODY, PATH, READERS, Operator, Provided
+from api.stations.components import LOCATES, PATH, READS, Editor, Provided
 from api.stations.registry import examples
 from api.stations.registry.models import (
     Connector,
@@ -60,7 +60,7 @@ def _created(what: str, value: Any) -> dict[str, Any]:
     "",
     summary="Stations, by their ids",
     response_model=StationPage,
-    dependencies=[READERS],
+    dependencies=[READS],
     responses={**problems(), 200: example(examples.PAGE)},
 )
 async def list_stations(
@@ -88,7 +88,7 @@ async def list_stations(
 async def add_station(
     stations: Provided,
     body: Annotated[NewStation, Body(openapi_examples={"a station": {"value": examples.NEW_STATION}})],
-    operator: Operator,
+    operator: Editor,
     once: Idempotent,
 ) -> Response:
     """With its connectors and bays. One that was retired goes on with its history."""
@@ -105,7 +105,7 @@ async def add_station(
     "/{station_id}",
     summary="A station and its connectors",
     response_model=Station,
-    dependencies=[EVERYBODY],
+    dependencies=[LOCATES],
     responses={**problems(_NO_STATION), 200: _shown(examples.STATION)},
 )
 async def get_station(stations: Provided, station_id: KnownStationInPath) -> Response:
@@ -129,7 +129,7 @@ async def put_station(
     stations: Provided,
     station_id: StationInPath,
     body: Annotated[StationDocument, Body(openapi_examples={"a station": {"value": examples.DOCUMENT}})],
-    operator: Operator,
+    operator: Editor,
     if_match: IfMatch = None,
 ) -> Response:
     """In place of whatever was known of it; connectors that are left out stay. An id is compared without case.
@@ -148,7 +148,7 @@ async def put_station(
     responses=problems({**_NO_STATION, **_VERSIONS}),
 )
 async def retire_station(
-    stations: Provided, station_id: KnownStationInPath, operator: Operator, if_match: IfMatch = None
+    stations: Provided, station_id: KnownStationInPath, operator: Editor, if_match: IfMatch = None
 ) -> None:
     """With its connectors. Its history, readings, sessions and charges stay, and it may be registered again."""
     await stations.registry.retire(station_id, version_of(if_match), operator)
@@ -158,7 +158,7 @@ async def retire_station(
     "/{station_id}/history",
     summary="What was changed, newest first",
     response_model=StationHistory,
-    dependencies=[READERS],
+    dependencies=[READS],
     responses={**problems({404: "There never was such a station"}), 200: example(examples.HISTORY)},
 )
 async def get_history(
@@ -178,7 +178,7 @@ async def get_history(
     "/{station_id}/connectors/{connector_id}",
     summary="A connector",
     response_model=Connector,
-    dependencies=[EVERYBODY],
+    dependencies=[LOCATES],
     responses={**problems(_NO_CONNECTOR), 200: _shown(examples.CONNECTOR)},
 )
 async def get_connector(stations: Provided, station_id: KnownStationInPath, connector_id: ConnectorInPath) -> Response:
@@ -202,7 +202,7 @@ async def put_connector(
     station_id: StationInPath,
     connector_id: ConnectorInPath,
     body: Annotated[ConnectorFacts, Body(openapi_examples={"a fast one": {"value": examples.CONNECTOR_FACTS}})],
-    operator: Operator,
+    operator: Editor,
     if_match: IfMatch = None,
 ) -> Response:
     """In place of whatever was known of it. Connector 0 is the station's main meter: it has a rated power only.
@@ -228,7 +228,7 @@ async def delete_connector(
     stations: Provided,
     station_id: KnownStationInPath,
     connector_id: ConnectorInPath,
-    operator: Operator,
+    operator: Editor,
     if_match: IfMatch = None,
 ) -> None:
     """What is plausible for it is then the worker's default."""

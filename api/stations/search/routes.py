@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from api.stations.components import EVERYBODY, PATH, Provided
+from api.stations.components import LOCATES, PATH, Provided
 from api.stations.search import examples
 from api.stations.search.models import Search, SearchPage
 from kit.web.paging import link_header, next_url
@@ -18,7 +18,7 @@ router = APIRouter(prefix=PATH, tags=["stations"])
     "/search",
     summary="Find stations by place, plug, power, text, and what is free, open and cheap now",
     response_model=SearchPage,
-    dependencies=[EVERYBODY],
+    dependencies=[LOCATES],
     responses={**problems(), 200: example(examples.FOUND)},
 )
 async def search(stations: Provided, request: Request, asked: Annotated[Search, Query()]) -> Response:

@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from api.parameters import KnownStationInPath
-from api.stations.components import EVERYBODY, PATH, Provided
+from api.stations.components import LOCATES, PATH, Provided
 from api.stations.status import examples
 from api.stations.status.models import StationStatus
 from kit.web.parameters import example, problems
@@ -14,7 +14,7 @@ router = APIRouter(prefix=PATH, tags=["stations"])
 @router.get(
     "/{station_id}/status",
     summary="What a station's connectors do now, and why",
-    dependencies=[EVERYBODY],
+    dependencies=[LOCATES],
     responses={
         **problems({404: "It is not registered, and nothing is known of it"}),
         200: example(examples.STATUS),

@@ -18,8 +18,9 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind
 
-from kit.audit.actors import actor_for, address_of
+from kit.audit.actors import actor_for, kept_address
 from kit.audit.requests import REFUSALS, RequestAudit
+from kit.auth.scopes import Scope
 from kit.clock import Clock
 from kit.observability.logs import correlation_id, get_logger
 from kit.observability.tracing import child_traceparent, context_from, records_spans, start_span, traceparent_of
@@ -27,12 +28,12 @@ from kit.web.health import HttpMetrics
 from kit.web.limits.requests import RequestLimits
 from kit.web.problem import INTERNAL, Problem, problem_of, problem_response
 from kit.web.request_ids import CORRELATION_KEY, NO_STORE, correlation_id_of, end_span
-from kit.web.route_rules import RouteRules, rules_of
+from kit.web.route_rules import InvalidRouteRules, RouteRules, rules_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kit.auth.token_store import Kind, Principal
+from kit.auth.token_store import Principal
 
 DirectHandler = Callable[["DirectRequest"], bool]
 """Begins to answer a request, which `respond` or `fail` ends, now or later. False: it has done nothing, and the route's
@@ -55,7 +56,7 @@ def lines_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
 class KnowsTokens(Protocol):
     """The Authenticator, as direct routes need it."""
 
-    def known(self, authorization: bytes, kinds: "tuple[Kind, ...]") -> "Principal | None":
+    def known(self, authorization: bytes, scope: Scope) -> "Principal | None":
         """The principal of a header, if it needs no waiting."""
 
 
@@ -91,8 +92,10 @@ class DirectRoutes:
         for route in iter_route_contexts(self._app.routes):
             handler: DirectHandler | None = getattr(route.original_route, "direct", None)
             rules = rules_of(route) if handler is not None else None
-            if handler is None or rules is None or rules.kinds is None or authenticator is None:
+            if handler is None or rules is None or rules.scope is None or authenticator is None:
                 continue
+            if not rules.heeds_stations:  # nobody else would look at the path
+                raise InvalidRouteRules(f"{route.path} is direct: its handler must heed the stations of the token")
             if audit is not None and not rules.counted:
                 continue  # its requests are recorded one by one, with what the framework knows of them
             path, (method,) = str(route.path), route.methods or ("",)
@@ -114,8 +117,8 @@ class DirectRoute:
 
     def begin(self, connection: DirectConnection, headers: Mapping[bytes, bytes]) -> "DirectRequest | None":
         """The request with these headers, if its token is known and takes the route."""
-        assert self.rules.kinds is not None  # noqa: S101  # see by_path
-        principal = self.authenticator.known(headers.get(b"authorization", b""), self.rules.kinds)
+        assert self.rules.scope is not None  # noqa: S101  # see by_path
+        principal = self.authenticator.known(headers.get(b"authorization", b""), self.rules.scope)
         return None if principal is None else DirectRequest(self, connection, headers, principal)
 
 
@@ -211,7 +214,7 @@ class DirectRequest:
 
     def _audit_refusal(self, audit: RequestAudit, status: int, seconds: float) -> None:
         client, method = self._connection.client, self._route.method.decode()
-        address = address_of(client[0]) if client else ""
+        address = kept_address(client[0]) if client else ""
         actor = actor_for(self.principal, address, self.headers.get(b"authorization", b""))
         audit.refused(actor, method, self._route.path, status, self.correlation_id, seconds)
 

@@ -15,7 +15,8 @@ from prometheus_client import CollectorRegistry
 from api.reporting.components import ReportingComponents
 from api.reporting.declaration import SERVICE
 from kit.auth.authenticator import Authenticator
-from kit.auth.token_store import KINDS, TokenStore
+from kit.auth.scopes import KINDS
+from kit.auth.token_store import TokenStore
 from kit.clock import ManualClock, format_rfc3339
 from kit.database.postgres import open_database
 from kit.messaging.bus import InProcessBus, Message

@@ -14,7 +14,8 @@ from api.reporting.analytics.service import AnalyticsQuery
 from api.reporting.components import ReportingComponents
 from api.reporting.declaration import SERVICE
 from kit.auth.authenticator import Authenticator
-from kit.auth.token_store import KINDS, Kind, TokenStore
+from kit.auth.scopes import KINDS, Kind
+from kit.auth.token_store import TokenStore
 from kit.clock import ManualClock
 from kit.config.runtime import RuntimeConfig
 from kit.database.postgres import open_database

@@ -8,7 +8,7 @@ import pytest
 
 from api.reporting.analytics.cache import Cache, InProcessCache, RedisCache
 from api.reporting.analytics.metrics import METRICS
-from kit.auth.token_store import Kind
+from kit.auth.scopes import Kind
 from schemas.reading import MAIN_METER
 from tests.api.reporting.running import served
 

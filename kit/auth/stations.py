@@ -1,0 +1,22 @@
+"""Tokens that are for some stations only, on routes about many."""
+
+from collections.abc import Iterable
+
+from kit.auth.token_store import Principal
+from kit.web.errors import Forbidden
+
+
+def stations_within(principal: Principal, asked: Iterable[str] | None) -> list[str] | None:
+    """The stations that are asked for, or without any those of the token; None: all there are. Never empty.
+
+    Raises Forbidden where one is asked for, or left, that the token is not for.
+    """
+    wanted = list(asked or ())
+    if principal.stations is None:
+        return wanted or None
+    for station_id in wanted:
+        if not principal.covers(station_id):
+            raise Forbidden(f"the token is not for station {station_id}")
+    if not (wanted or principal.stations):
+        raise Forbidden("the token is for no station at all")
+    return wanted or sorted(principal.stations)

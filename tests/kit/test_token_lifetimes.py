@@ -1,0 +1,281 @@
+"""Expiry, rotation and last use of stored tokens, and revocation of signed ones; against a real database."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import jwt
+import pytest
+from starlette.requests import Request
+
+from kit.auth import authenticator as auth
+from kit.auth.authenticator import OUTAGE_S, REVOCATION_S, Authenticator
+from kit.auth.key_file import FileKey
+from kit.auth.revocations import NONE_REVOKED, SignedRevocations
+from kit.auth.signed_tokens import SignedTokens
+from kit.auth.token_store import TokenStore, hash_of
+from kit.clock import ManualClock, SystemClock, from_ms, to_ms
+from kit.database.postgres import Database
+from kit.errors import Unavailable
+from kit.web.app import Problem
+from kit.web.route_rules import ACCEPTED
+from tests.waiting import eventually
+
+SECRET = b"0123456789abcdef0123456789abcdef"
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """At the database's time: tokens expire by both."""
+    return ManualClock(from_ms(SystemClock().now_ms()))
+
+
+@pytest.fixture
+def store(access: Database) -> TokenStore:
+    return TokenStore(access)
+
+
+@pytest.fixture
+def authenticator(store: TokenStore, clock: ManualClock) -> Authenticator:
+    return Authenticator(store, clock)
+
+
+@pytest.fixture
+def signing(store: TokenStore, clock: ManualClock, tmp_path: Path) -> Authenticator:
+    """Accepts tokens signed with SECRET too."""
+    (tmp_path / "key").write_bytes(SECRET)
+    return Authenticator(store, clock, SignedTokens(FileKey(tmp_path / "key"), clock))
+
+
+def _request(token: str) -> Request:
+    return Request(
+        {"type": "http", "headers": [(b"authorization", f"Bearer {token}".encode())], ACCEPTED: "audit:read"}
+    )
+
+
+async def _is_refused(authenticator: Authenticator, token: str) -> str:
+    with pytest.raises(Problem) as refused:
+        await authenticator.authenticate(_request(token))
+    assert refused.value.status == 401
+    return refused.value.detail
+
+
+async def test_a_token_is_used_until_the_moment_it_expires_and_not_after(
+    store: TokenStore, authenticator: Authenticator, clock: ManualClock
+) -> None:
+    short, _ = await store.issue("auditor", expires_at=clock.now() + HOUR)
+    longer, _ = await store.issue("auditor", expires_at=clock.now() + 2 * HOUR)
+    lasting, _ = await store.issue("auditor")
+    for token in (short, longer, lasting):
+        await authenticator.authenticate(_request(token))
+    clock.advance(HOUR.total_seconds() - 0.001)
+    assert authenticator.known(f"Bearer {short}".encode(), "audit:read") is None, "it must ask first who is revoked"
+    await authenticator.authenticate(_request(short))
+    assert authenticator.known(f"Bearer {short}".encode(), "audit:read") is not None
+    clock.advance(0.001)
+    assert authenticator.known(f"Bearer {short}".encode(), "audit:read") is None
+    assert "expired" in await _is_refused(authenticator, short)
+    await authenticator.authenticate(_request(longer))
+    clock.advance(HOUR.total_seconds())
+    await _is_refused(authenticator, longer)
+    await authenticator.authenticate(_request(lasting))
+
+
+async def test_a_token_that_has_expired_is_not_taken_up(store: TokenStore, authenticator: Authenticator) -> None:
+    token, listed = await store.issue("device", expires_at=datetime(2020, 1, 1, tzinfo=UTC))
+    assert await store.find(hash_of(token)) is None
+    await _is_refused(authenticator, token)
+    assert await store.rotate(listed.token_id, HOUR) is None, "it is over"
+
+
+async def test_both_secrets_are_the_same_token_until_the_overlap_ends(
+    store: TokenStore, authenticator: Authenticator, access: Database, clock: ManualClock
+) -> None:
+    old, listed = await store.issue("operator", "ops", ["A"], scopes=["stations:read"])
+    made = await store.rotate(listed.token_id, HOUR)
+    assert made is not None
+    new, rotated = made
+    assert new != old
+    assert (rotated.token_id, rotated.stations, rotated.scopes) == (listed.token_id, ("A",), ("stations:read",))
+    before, after = [await authenticator.authenticate(_request(token)) for token in (old, new)]
+    assert (before.token_id, before.scopes, before.stations) == (after.token_id, after.scopes, after.stations)
+    await access.execute("UPDATE access.token SET previous_expires_at = now()")
+    clock.advance(REVOCATION_S)
+    await _is_refused(authenticator, old)
+    await authenticator.authenticate(_request(new))
+
+
+async def test_a_cached_secret_ends_with_the_overlap_also_if_it_was_cached_before_the_rotation(
+    store: TokenStore, authenticator: Authenticator, clock: ManualClock
+) -> None:
+    old, listed = await store.issue("operator")
+    await authenticator.authenticate(_request(old))
+    assert await store.rotate(listed.token_id, timedelta(0)) is not None
+    clock.advance(REVOCATION_S)
+    await _is_refused(authenticator, old)
+
+
+async def test_of_two_rotations_the_first_secret_ends_and_a_revocation_ends_all(
+    store: TokenStore, authenticator: Authenticator, clock: ManualClock
+) -> None:
+    first, listed = await store.issue("operator")
+    secrets = [first]
+    for _ in range(2):
+        made = await store.rotate(listed.token_id, HOUR)
+        assert made is not None
+        secrets.append(made[0])
+    await _is_refused(authenticator, first)
+    for secret in secrets[1:]:
+        await authenticator.authenticate(_request(secret))
+    await store.revoke(listed.token_id)
+    clock.advance(REVOCATION_S)
+    for secret in secrets:
+        await _is_refused(authenticator, secret)
+    assert await store.rotate(listed.token_id, HOUR) is None
+    assert await store.rotate(uuid4(), HOUR) is None
+
+
+async def test_uses_are_written_together_and_once_however_often_a_token_is_used(
+    store: TokenStore, authenticator: Authenticator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[list[Any]] = []
+    record_use = store.record_use
+
+    async def recorded(token_ids: Any) -> None:
+        written.append(list(token_ids))
+        await record_use(token_ids)
+
+    monkeypatch.setattr(store, "record_use", recorded)
+    tokens = [await store.issue("device") for _ in range(3)]
+    for token, _ in tokens[:2]:
+        for _ in range(10):
+            await authenticator.authenticate(_request(token))
+            assert authenticator.known(f"Bearer {token}".encode(), "readings:write") is not None
+    assert written == []
+    await authenticator.stop()
+    assert written == [[listed.token_id for _, listed in tokens[:2]]]
+    assert [token.last_used_at is not None for token in await store.list()] == [True, True, False]
+    await authenticator.stop()
+    assert len(written) == 1, "nothing was used since"
+
+
+async def test_uses_are_written_after_a_while_without_another_request(
+    store: TokenStore, authenticator: Authenticator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth, "USES_S", 0.0)
+    token, _ = await store.issue("device")
+    await authenticator.authenticate(_request(token))
+
+    async def written() -> bool:
+        return (await store.list())[0].last_used_at is not None
+
+    await eventually(written)
+
+
+async def test_uses_that_cannot_be_written_stop_nobody(
+    store: TokenStore, authenticator: Authenticator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(_token_ids: Any) -> None:
+        raise Unavailable("PostgreSQL does not answer")
+
+    monkeypatch.setattr(store, "record_use", away)
+    token, _ = await store.issue("device")
+    await authenticator.authenticate(_request(token))
+    await authenticator.stop()
+    await authenticator.authenticate(_request(token))
+
+
+def _signed(clock: ManualClock, **claims: Any) -> str:
+    now_s = to_ms(clock.now()) // 1000
+    return jwt.encode(
+        {"sub": "S1", "roles": ["auditor"], "iat": now_s, "exp": now_s + 86_400, **claims}, SECRET, "HS256"
+    )
+
+
+async def test_a_signed_token_is_revoked_by_its_id(
+    store: TokenStore, signing: Authenticator, clock: ManualClock
+) -> None:
+    one, other = _signed(clock, jti="a"), _signed(clock, jti="b")
+    for token in (one, other):
+        await signing.authenticate(_request(token))
+    await store.revoke_signed(jti="a")
+    clock.advance(REVOCATION_S)
+    assert signing.known(f"Bearer {one}".encode(), "audit:read") is None
+    assert "revoked" in await _is_refused(signing, one)
+    await signing.authenticate(_request(other))
+    assert signing.known(f"Bearer {other}".encode(), "audit:read") is not None
+
+
+async def test_the_signed_tokens_of_a_subject_from_before_a_moment_are_revoked_and_later_ones_not(
+    store: TokenStore, signing: Authenticator, clock: ManualClock
+) -> None:
+    moment_s = to_ms(clock.now()) // 1000
+    early, late = _signed(clock, iat=moment_s - 1), _signed(clock, iat=moment_s)
+    undated = jwt.encode({"sub": "S1", "roles": ["auditor"], "exp": moment_s + 86_400}, SECRET, "HS256")
+    other = _signed(clock, sub="S2", iat=moment_s - 1)
+    await signing.authenticate(_request(early))
+    await store.revoke_signed(subject="S1", issued_before=datetime.fromtimestamp(moment_s, UTC))
+    await store.revoke_signed(subject="S1", issued_before=datetime.fromtimestamp(moment_s - 60, UTC))
+    clock.advance(REVOCATION_S)
+    for token in (early, undated):
+        assert "revoked" in await _is_refused(signing, token)
+    for token in (late, other):
+        await signing.authenticate(_request(token))
+
+
+async def test_what_is_revoked_is_known_before_the_first_signed_token_is_accepted(
+    store: TokenStore, signing: Authenticator, clock: ManualClock
+) -> None:
+    await store.revoke_signed(jti="a")
+    assert "revoked" in await _is_refused(signing, _signed(clock, jti="a"))
+
+
+async def test_without_the_database_no_signed_token_is_accepted_for_longer_than_a_stored_one(
+    store: TokenStore, signing: Authenticator, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = _signed(clock)
+    await signing.authenticate(_request(token))
+
+    def away(_token_hashes: Any) -> set[bytes]:
+        raise Unavailable("PostgreSQL does not answer")
+
+    monkeypatch.setattr(store, "gone", away)
+    clock.advance(OUTAGE_S - 1)
+    await signing.authenticate(_request(token))
+    clock.advance(REVOCATION_S)
+    with pytest.raises(Unavailable, match="revoked"):
+        await signing.authenticate(_request(token))
+
+
+def test_revocations_that_are_read_again_are_the_same_object_until_there_are_more() -> None:
+    rows = [("a", None, None), (None, "S1", 5), (None, "S1", 3)]
+    revocations = SignedRevocations.of(rows)
+    assert (revocations.count, revocations.issued_before_ms) == (3, {"S1": 5})
+    assert revocations.revoke("a", "S9", None)
+    assert revocations.revoke(None, "S1", 0.004)
+    assert not revocations.revoke(None, "S1", 0.005)
+    assert not NONE_REVOKED.revoke("a", "S1", None)
+
+
+async def test_a_check_of_a_long_response_ends_with_its_token(
+    store: TokenStore, signing: Authenticator, clock: ManualClock
+) -> None:
+    revoked, listed = await store.issue("auditor")
+    expiring, _ = await store.issue("auditor", expires_at=clock.now() + timedelta(seconds=30))
+    exp_s = to_ms(clock.now()) // 1000 + 30
+    tokens = [revoked, expiring, _signed(clock, jti="a"), _signed(clock, exp=exp_s)]
+    checks = []
+    for token in tokens:
+        request = _request(token)
+        await signing.require(request, "audit:read")
+        checks.append(signing.check_of(request))
+    assert [await check() for check in checks] == [True, True, True, True]
+    await store.revoke(listed.token_id)
+    await store.revoke_signed(jti="a")
+    clock.advance(REVOCATION_S)
+    assert [await check() for check in checks] == [False, True, False, True]
+    clock.advance(30 - REVOCATION_S)
+    assert [await check() for check in checks] == [False] * 4
+    await signing.authenticate(_request(tokens[3]))  # a request has the leeway
