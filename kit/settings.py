@@ -213,14 +213,17 @@ class Settings(BaseSettings):
                 f"{PREFIX}{given}_URL is set and {PREFIX}{missing}_URL is not: frames travel through both. "
                 "Set both, or neither"
             )
+        self._check_tls()
         self._check_signed_tokens()
+        return self
+
+    def _check_tls(self) -> None:
         servers = (self.database_url, self.rabbitmq_url, self.kafka_url, self.redis_url, self.mongodb_url)
         if self.tls_ca_file and not any(map(asks_for_tls, servers)):
             raise ValueError(
                 f"{PREFIX}TLS_CA_FILE is set and no server's URL asks for TLS: write "
                 "postgresql://…?sslmode=verify-full, amqps://, ssl:// (Kafka) or rediss://"
             )
-        return self
 
     def _check_signed_tokens(self) -> None:
         keys = {"KEY_FILE": self.jwt_key_file, "JWKS_URL": self.jwt_jwks_url, "DISCOVERY": self.jwt_discovery}

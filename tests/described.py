@@ -99,7 +99,7 @@ def answers_as_described(case: schemathesis.Case[Any], base_url: str, headers: d
     document describes it."""
     _answers(case, case.call(base_url=base_url, headers=headers))
     if isinstance(case.body, dict | list):
-        chosen = random.Random(repr(case.body))  # noqa: S311: the same for the same request
+        chosen = random.Random(repr(case.body))  # the same for the same request
         value = chosen.choice(HOSTILE)
         named = isinstance(value, str) and chosen.random() < 0.3
         body = with_value(case.body, chosen.choice(places_in(case.body)), {value: 1} if named else value)

@@ -19,9 +19,10 @@ from typing import Final, NamedTuple
 from starlette.requests import HTTPConnection
 
 from kit.auth.bearer import NO_ROLE, bearer_token, check_station, forbidden, token_in, unauthorized
+from kit.auth.errors import InvalidToken, UnknownKey
 from kit.auth.revocations import NONE_REVOKED, SignedRevocations
 from kit.auth.scopes import Scope
-from kit.auth.signed_tokens import InvalidToken, SignedTokens, UnknownKey
+from kit.auth.signed_tokens import SignedTokens
 from kit.auth.token_store import Principal, TokenStore, hash_of, well_formed
 from kit.clock import Clock
 from kit.errors import Unavailable

@@ -16,8 +16,8 @@ import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
+from kit.auth.errors import InvalidToken, UnknownKey
 from kit.auth.key_file import CURVES, RSA_BITS_MIN, TrustedKey
-from kit.auth.signed_tokens import InvalidToken, UnknownKey
 from kit.clock import Clock
 from kit.errors import ConfigError, Unavailable
 from kit.futures import mark_seen

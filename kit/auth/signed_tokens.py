@@ -15,6 +15,7 @@ from uuid import UUID
 
 import jwt
 
+from kit.auth.errors import InvalidToken
 from kit.auth.key_file import FileKey, TrustedKey
 from kit.auth.revocations import NONE_REVOKED, SignedRevocations
 from kit.auth.scopes import KINDS, SCOPES, Kind, Scope
@@ -35,14 +36,6 @@ _OPTIONS: Final[Any] = {
     "verify_iat": False,
     "verify_jti": False,
 }
-
-
-class InvalidToken(Exception):
-    """A signed token that is not accepted. The message says why and what to do, and has no part of the token."""
-
-
-class UnknownKey(InvalidToken):
-    """The key that the token names is not known; perhaps it is once the keys are read again."""
 
 
 class Keys(Protocol):

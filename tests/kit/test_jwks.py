@@ -14,9 +14,10 @@ from starlette.requests import Request
 
 from kit.auth import jwks
 from kit.auth.authenticator import REVOCATION_S, Authenticator
+from kit.auth.errors import InvalidToken
 from kit.auth.jwks import BYTES_MAX, KEYS_MAX, READ_AGAIN_S, READ_EVERY_S, JwksKeys, is_safe
 from kit.auth.revocations import NONE_REVOKED, SignedRevocations
-from kit.auth.signed_tokens import ClaimRules, InvalidToken, SignedTokens
+from kit.auth.signed_tokens import ClaimRules, SignedTokens
 from kit.auth.token_store import Principal
 from kit.clock import ManualClock, to_ms
 from kit.errors import ConfigError, Unavailable

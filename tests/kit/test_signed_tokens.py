@@ -19,10 +19,11 @@ from starlette.requests import Request
 
 from kit.auth import signed_tokens
 from kit.auth.authenticator import Authenticator
+from kit.auth.errors import InvalidToken
 from kit.auth.key_file import FileKey
 from kit.auth.revocations import NONE_REVOKED, SignedRevocations
 from kit.auth.scopes import KINDS, Kind, Scope
-from kit.auth.signed_tokens import LEEWAY_S, ClaimRules, InvalidToken, SignedTokens
+from kit.auth.signed_tokens import LEEWAY_S, ClaimRules, SignedTokens
 from kit.auth.token_store import TokenStore
 from kit.clock import ManualClock, to_ms
 from kit.errors import ConfigError
