@@ -1,5 +1,5 @@
-"""Hypothesis: who sends a reading a second does not notice two who send at full speed, if these are bounded: a refusal
-costs the gateway ~30 us, and a client that waits for its answers has no more of them under way than connections.
+"""Hypothesis: who sends a reading a second notices two who send at full speed by the processor time that these take,
+and by no more if they are bounded: nothing of a refused request is decoded, framed or published.
 
 Measured: `voltstream gateway` with RabbitMQ behind. The p95 of the 202 of a client that posts a reading a second, alone
 and beside two clients that post single readings on 32 connections each as fast as they are answered

@@ -61,7 +61,8 @@ checkpoint_timeout = 15min
 wal_compression = on
 random_page_cost = 1.1
 jit = off
-max_connections = 100
+# A dozen services have up to 8 each; relays, worker and jobs another twenty.
+max_connections = 200
 timezone = 'UTC'
 log_timezone = 'UTC'
 log_min_messages = warning
