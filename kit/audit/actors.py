@@ -1,17 +1,14 @@
 """Who sent a request, and from where."""
 
 from contextvars import ContextVar
-from ipaddress import IPv6Address, ip_address
 from typing import Final, Protocol
 from uuid import UUID
 
 from starlette.types import Scope
 
 from kit.audit.entry import Actor, Token
+from kit.web.addresses import network_of
 from kit.web.request_scope import PRINCIPAL, PRINCIPALS, selected_route
-
-_NETWORK_BITS: Final = 64  # of an IPv6 address: what one client may choose from freely is the rest
-_HOST_CHARS_MAX: Final = 64  # of what is no address
 
 current_request: Final[ContextVar[Scope | None]] = ContextVar("audited_request", default=None)
 """The ASGI scope of the request that is handled; None outside of one."""
@@ -39,7 +36,7 @@ def actor_of(scope: Scope) -> Actor:
     if principal is None:  # refused, or not asked yet
         principal = next(iter(scope.get(PRINCIPALS, ())), None)
     client = scope.get("client")
-    address = kept_address(client[0]) if client else ""
+    address = network_of(client[0]) if client else ""
     if principal is None:
         return Actor(address=address)
     authorization = next((value for key, value in scope["headers"] if key == b"authorization"), b"")
@@ -60,17 +57,3 @@ def endpoint_of(scope: Scope) -> str | None:
     """The template of the route that took the request."""
     template = getattr(selected_route(scope), "path", None)
     return template if isinstance(template, str) else None
-
-
-def kept_address(host: str) -> str:
-    """An address as it is kept. Of IPv6 the network, so that nobody has many."""
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return host[:_HOST_CHARS_MAX]
-    if isinstance(address, IPv6Address) and not address.is_loopback:
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        kept = int(address) >> (128 - _NETWORK_BITS) << (128 - _NETWORK_BITS)
-        return f"{IPv6Address(kept)}/{_NETWORK_BITS}"
-    return str(address)

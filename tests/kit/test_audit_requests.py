@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kit.audit import refusals, telemetry_counts
-from kit.audit.actors import kept_address, token_kind
+from kit.audit.actors import token_kind
 from kit.audit.entry import ANONYMOUS, Actor, Entry
 from kit.audit.requests import RequestAudit
 from kit.audit.telemetry_counts import TelemetryCounts
 from kit.auth.token_store import Principal
 from kit.clock import ManualClock
+from kit.web.addresses import network_of
 
 ADA = Actor("operator/ada", "operator", "stored", UUID(int=1), "192.0.2.1")
 STRANGER = Actor(address="192.0.2.9")
@@ -103,7 +104,7 @@ def test_requests_with_readings_are_counted_by_token(requests: list[Principal], 
     ],
 )
 def test_addresses_of_one_network_are_one(host: str, kept: str) -> None:
-    assert kept_address(host) == kept
+    assert network_of(host) == kept
 
 
 def test_stored_and_signed_tokens_are_told_apart() -> None:

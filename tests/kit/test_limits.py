@@ -22,10 +22,11 @@ from kit.auth.requirements import require_scope
 from kit.auth.scopes import Kind
 from kit.auth.token_store import Principal, hash_of
 from kit.clock import ManualClock
+from kit.web.addresses import network_of
 from kit.web.app import make_app
 from kit.web.limits.buckets import Buckets
 from kit.web.limits.refusals import MINUTE_S, Limit, Refusals
-from kit.web.limits.requests import RequestLimits, network_of
+from kit.web.limits.requests import RequestLimits
 from kit.web.limits.settings import RequestLimitSettings
 from kit.web.problem import Problem
 

@@ -6,12 +6,12 @@ costs a look-up and an addition here, ~0.4 us.
 
 import math
 from collections.abc import Callable
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, Protocol
 from uuid import UUID
 
 from starlette.types import Scope
 
+from kit.web.addresses import network_of
 from kit.web.limits.buckets import Buckets
 from kit.web.limits.refusals import MINUTE_S, REQUESTS, UNAUTHENTICATED, Refusals, quota_headers
 from kit.web.limits.settings import RequestLimitSettings
@@ -25,7 +25,6 @@ Lines = tuple[tuple[bytes, bytes], ...]
 QUOTA: Final = "voltstream.quota"
 """Key in a request's scope: the headers of its response that say that its token's bound is near."""
 _NEAR_S: Final = MINUTE_S / 10  # of the window is left: from then on the client is told
-_V6_NETWORK_BITS: Final = 64  # of an IPv6 address the part that a client cannot choose
 _DEFAULT: Final = RequestLimitSettings()
 
 
@@ -124,14 +123,3 @@ def address_of(scope: Scope) -> str:
     """The address that a request came from; empty where that is not known."""
     client = scope.get("client")
     return client[0] if client else ""
-
-
-def network_of(address: str) -> str:
-    """The part of an address that a client cannot choose: of IPv6 the network."""
-    if ":" not in address:
-        return address
-    try:
-        parsed = ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    return f"{int(parsed) >> (128 - _V6_NETWORK_BITS):x}::/{_V6_NETWORK_BITS}"

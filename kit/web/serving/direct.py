@@ -18,12 +18,13 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind
 
-from kit.audit.actors import actor_for, kept_address
+from kit.audit.actors import actor_for
 from kit.audit.requests import REFUSALS, RequestAudit
 from kit.auth.scopes import Scope
 from kit.clock import Clock
 from kit.observability.logs import correlation_id, get_logger
 from kit.observability.tracing import child_traceparent, context_from, records_spans, start_span, traceparent_of
+from kit.web.addresses import network_of
 from kit.web.health import HttpMetrics
 from kit.web.limits.requests import RequestLimits
 from kit.web.problem import INTERNAL, Problem, problem_of, problem_response
@@ -214,7 +215,7 @@ class DirectRequest:
 
     def _audit_refusal(self, audit: RequestAudit, status: int, seconds: float) -> None:
         client, method = self._connection.client, self._route.method.decode()
-        address = kept_address(client[0]) if client else ""
+        address = network_of(client[0]) if client else ""
         actor = actor_for(self.principal, address, self.headers.get(b"authorization", b""))
         audit.refused(actor, method, self._route.path, status, self.correlation_id, seconds)
 
