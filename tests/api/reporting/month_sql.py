@@ -13,6 +13,11 @@ INSERT_READING = """
 INSERT INTO telemetry.reading (connector_key, ts, power_mw, in_session_mwh, outside_mwh, seq, payload_hash, status)
 VALUES (%s, %s, %s, %s, %s, %s, 0, 0)
 """
+# The stream keeps in memory what it revises; this writer finds it again, of a month's 2 M readings.
+WRITERS_INDEXES = """
+CREATE INDEX ON telemetry.reading (connector_key, ts);
+CREATE INDEX ON telemetry.reading (connector_key, seq)
+"""
 REVISE = "UPDATE telemetry.reading SET in_session_mwh = %s WHERE connector_key = %s AND seq = %s"
 MERGE_WINDOWS = """
 WITH gone AS (DELETE FROM telemetry.window_1m WHERE connector_key = %(key)s AND bucket = ANY(%(minutes)s))

@@ -26,6 +26,7 @@ from kit.web.serving.server import serve
 from schemas.events import Event
 from tests.api.reporting.month import HOUR, START, Month
 from tests.api.reporting.month_maker import make_month
+from tests.api.reporting.month_sql import WRITERS_INDEXES
 from tests.api.reporting.recomputation import bucket_of
 from tests.api.rows import COARSER_WINDOWS_SQL
 from tests.serving import Opened, make_schemas, open_service
@@ -111,6 +112,7 @@ async def reporting(url: str, config: RuntimeConfig | None = None) -> AsyncItera
     make_schemas(url, [one for one in all_services() if one.migrations], prepared=COARSER_WINDOWS_SQL)
     clock = ManualClock(START)
     with psycopg.connect(url, autocommit=True) as writer:
+        writer.execute(WRITERS_INDEXES)
         async with open_service(SERVICE, url, clock, config=config) as opened:
             yield Reporting(opened, clock, writer)
 
