@@ -10,7 +10,7 @@ from kit.database.postgres import connect_sync
 from kit.errors import ConfigError, MigrationError
 from tests.kit.conftest import ACCESS
 
-_ACCESS = ["access/0001.access", "access/0002.finance_and_drivers"]
+_ACCESS = [f"access/{file.stem}" for file in sorted(ACCESS.folder.glob("*.sql"))]
 
 
 @pytest.fixture
