@@ -87,6 +87,7 @@ async def test_real_sessions_have_the_energy_their_owner_reported(platform: Plat
         "stored": READINGS,
         "duplicate": 0,
         "quarantined": 0,
+        "replayed": 0,
         "in_windows": READINGS,
         "in_flight": 0,
         "closed": True,
