@@ -24,7 +24,7 @@ _CONNECT_S: Final = 5  # a server that accepts no connection within this time co
 _QUERY_S: Final = 30.0  # a longer query of a service would only block its connection
 _CANCEL_S: Final = 5.0  # from the end of that time to the server's answer that it has cancelled the query
 QUERY_S_MAX: Final = 20.0  # the default for questions
-_POOL_MAX: Final = 8  # connections of one service: 8 services stay within PostgreSQL's default of 100
+_POOL_MAX: Final = 8  # connections of one service: of all in one process 96, within the 200 that servers are set to
 # Of libpq: a peer whose host answers no TCP probe, or acknowledges no byte, is gone after 10 + 3 * 5 s.
 _CUT_OFF: Final[dict[str, Any]] = {
     "keepalives_idle": 10,
