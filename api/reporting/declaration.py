@@ -38,7 +38,7 @@ from schemas.topics import (
     TELEMETRY_AGGREGATED,
 )
 
-_ROLL_UP_S: Final = 2.0  # one indexed look while nothing has changed
+_ROLL_UP_S: Final = 2.0  # one look while nothing has changed
 _HOUR_S: Final = 3_600.0
 
 _REPORTS_S: Final = 2.0  # one indexed look while none waits

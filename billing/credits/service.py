@@ -75,7 +75,7 @@ class CreditService:
         payment = await self._payments.refundable(connection, payment_id)
         part = _Amount(wanted.amount)
         note = await self._poster.credit(connection, payment.invoice_id, part, wanted.reason, current_event_context())
-        await record_credit(connection, "payment.refunded", payment.invoice_id, note, wanted.reason)
+        await record_credit(connection, "invoice.credited", payment.invoice_id, note, wanted.reason, refunds=payment_id)
         return note
 
     async def refund(self, connection: Transaction, payment_id: UUID, note_id: UUID) -> tuple[PaymentRecord, Document]:

@@ -29,8 +29,9 @@ from kit.observability.logs import get_logger
 from kit.retry import reconnect_pauses_s
 
 WINDOW: Final = 1_000  # events of a routing key being published at once; at 10 ms a confirm, 100 k events/s
-POLL_S: Final = 1.0  # between attempts to become the active relay, and of publishing what a full queue refused
-IDLE_S: Final = 5.0  # between looks without a notification: each transaction that adds events sends one
+# Between looks without a notification, which the worker's commits do not send (it would make them wait for each other);
+# and between attempts to become the active relay.
+POLL_S: Final = 1.0
 MEASURE_S: Final = 5.0  # between counts of the backlog: a million rows take ~0.1 s
 COMMAND_TIMEOUT_S: Final = 10.0  # one statement; they take milliseconds
 CLOSE_TIMEOUT_S: Final = 5.0  # for pending confirms; events confirmed later are published again by the next relay
@@ -197,7 +198,7 @@ class Relay:
                 await asyncio.sleep(next(pauses))
             fetched = await self._publish_next(connection)
             if not fetched and not self._confirmed:
-                await self._wait(POLL_S if self._refusals else IDLE_S)
+                await self._wait(POLL_S)
             if self._confirmed and self._failure is None:
                 pauses = reconnect_pauses_s()
         if self._in_flight:

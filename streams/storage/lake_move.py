@@ -305,8 +305,8 @@ class LakeMover:
         return [self._move_weeks(connection, weeks) for weeks in runs]
 
     def _move_windows(self, connection: Connection, before: datetime, last_end: datetime) -> list[Move]:
-        """The windows of a minute of weeks whose readings were moved: behind the border they change no more. Nor do,
-        once it is raised, those of weeks that have no readings because these were dropped."""
+        """The windows of a minute of weeks whose readings were moved: all of these were merged, and behind the border
+        windows change no more. Of weeks whose readings were dropped nobody knows: writers wait for their move."""
         old = [week for week in _weeks_of(connection, "window_1m") if from_ms((week + 1) * WEEK_MS) <= before]
         done = {week for (week,) in connection.execute("SELECT week FROM telemetry.lake_week")}
         bare = {week for week in old if from_ms((week + 1) * WEEK_MS) <= last_end} - done
@@ -321,9 +321,9 @@ class LakeMover:
             bare -= _weeks_of(connection, "reading")  # one may have come until then
             due = [week for week in due if week in done or week in bare]
         runs = _moved_at_once(connection, _WINDOW_COUNTS, due, lambda week: (week + 1) * WEEK_MS <= since_ms)
-        return [self._move_windows_of(connection, weeks) for weeks in runs]
+        return [self._move_windows_of(connection, weeks, bare) for weeks in runs]
 
-    def _move_windows_of(self, connection: Connection, weeks: list[_Week]) -> Move:
+    def _move_windows_of(self, connection: Connection, weeks: list[_Week], bare: set[int]) -> Move:
         self._forget_orphans(connection, WINDOWS, weeks)
         files = [self._write(connection, WINDOWS, _WINDOWS_OF, *span) for span in _spans(weeks)]
         bounds = (weeks[0].start, weeks[-1].end)
@@ -332,6 +332,8 @@ class LakeMover:
             "WHERE r.bucket >= %s AND r.bucket < %s AND r.bucket < k.until"
         )
         with connection.transaction():
+            if any(week.number in bare for week in weeks):
+                connection.execute("SELECT telemetry.lock_windows()")
             found = connection.execute(sums.encode(), bounds).fetchone() or ()
             written = map(sum, zip(*(file.sums for file in files), strict=True))
             if files and [int(value) for value in found] != list(written):

@@ -46,12 +46,13 @@ class ReportComputation:
             one.metric: await self._summed(one.metric, report, report.group, group_and_currency)
             for one in business_tables.OPERATIONS_COLUMNS
         }
+        if report.group == "station":
+            repairs = figures[business_tables.REPAIRS_METRIC]
+        else:
+            repairs = await self._summed(business_tables.REPAIRS_METRIC, report, "station", group_and_currency)
         availability = Table(business_tables.AVAILABILITY)
         async for stations in self._loader.stations(report.stations):
             ports = await self._loader.ports(stations, report.start, report.end)
-            repairs = await self._summed(
-                business_tables.REPAIRS_METRIC, report, "station", group_and_currency, stations
-            )
             business_tables.add_availability(availability, ports, repairs)
         operations = business_tables.operations_table(figures)
         return operations, availability, business_tables.sources_table(list(figures.values()))
@@ -72,10 +73,9 @@ class ReportComputation:
         report: StoredReport,
         group: Group | None,
         key: Callable[[Figure], Key],
-        stations: Sequence[str] | None = None,
     ) -> SummedFigures[Key]:
-        """Of some stations, or of the report's, where they are grouped by station; else of all."""
-        names = tuple(stations or report.stations or ()) if group == "station" else ()
+        """Of the report's stations, where they are grouped by station; else of all."""
+        names = tuple(report.stations or ()) if group == "station" else ()
         by = width_of(report.start, report.end)
         return await self._figures.summed(FigureQuery(metric, report.start, report.end, by, group, names), key)
 

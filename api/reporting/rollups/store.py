@@ -32,7 +32,8 @@ WHERE hour < $1 OR noted_at <= $2 ORDER BY hour, station_id LIMIT $3
 # No more than $2 are counted.
 _PASSED: Final = "SELECT count(*) FROM (SELECT FROM reporting.dirty_hour WHERE hour < $1 LIMIT $2) AS d"
 _OPEN: Final = "SELECT count(*) FROM reporting.dirty_hour WHERE hour >= $1"
-# Each by an index or of a table that is empty then. $1: the open hour; $2: noted before this one, it may be due.
+# One row an hour that waits is looked at, at most: those that go on, of 10,000 stations ~1 ms. $1: the open hour; $2:
+# noted before this one, it may be due.
 _WORK: Final = """
 SELECT EXISTS (SELECT FROM reporting.dirty_hour WHERE hour < $1 OR noted_at <= $2)
     OR EXISTS (SELECT FROM reporting.co2_stale) OR EXISTS (SELECT FROM reporting.station WHERE grouped < revision)
