@@ -11,10 +11,12 @@ more when a reading of each fiftieth station comes late. Limit: the bare aggrega
 """
 
 import asyncio
+import gc
 import random
 import statistics
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -33,6 +35,7 @@ from benchmarks.report import Result, phase
 from benchmarks.run import BenchmarkRun
 from kit.clock import ManualClock
 from kit.database.postgres import Database, open_database
+from kit.memory_tuning import reduce_gc_frequency
 
 STATIONS, STATIONS_QUICK = 5_000, 40
 DAYS, DAYS_QUICK = 365, 20
@@ -120,13 +123,25 @@ def run(bench: BenchmarkRun) -> list[Result]:
     with bench.database() as url:
         with phase(bench.console, "reports: making a year"):
             _execute(url, _FLEET, stations, days)
-        with phase(bench.console, "reports: asking"):
+        with phase(bench.console, "reports: asking"), _gc_of_a_process():
             results = asyncio.run(_ask(url, days, bench.pick(QUESTIONS, QUESTIONS_QUICK)))
         with phase(bench.console, "reports: an hour of readings"):
             _execute(url, _HOUR_OF_ALL, stations, days)
         with phase(bench.console, "reports: rolling it up"):
             results += asyncio.run(_roll_up(url, days, stations))
     return results
+
+
+@contextmanager
+def _gc_of_a_process() -> Iterator[None]:
+    """Python's garbage collector as every process of the product has it, until the end of the block."""
+    thresholds = gc.get_threshold()
+    reduce_gc_frequency()
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
 
 
 def _hour(days: int) -> datetime:

@@ -45,7 +45,7 @@ def buckets_of(start: datetime, end: datetime, width: Width, zone: ZoneInfo) -> 
                 f"from, to: more than {BUCKETS_MAX:,} times `by`: ask for less at once, or by something longer"
             )
         starts.append(_next(starts[-1], width, zone))
-    for moment in starts:
+    for moment in starts if width != "hour" else ():
         if moment != hour_of(moment):
             raise BadQuery(
                 f"timezone: days of {zone.key} do not begin with an hour of UTC, of which figures are kept; "
@@ -81,10 +81,11 @@ def _midnight(day: datetime, zone: ZoneInfo) -> datetime:
     return day.replace(tzinfo=zone).astimezone(UTC)
 
 
-def segments_of(buckets: Sequence[Bucket]) -> list[Segment]:
-    """The rows to read of each bucket: whole UTC days from days, the rest from hours."""
+def segments_of(buckets: Sequence[Bucket], places: range) -> list[Segment]:
+    """The rows to read of the buckets at these places: whole UTC days from days, the rest from hours."""
     segments: list[Segment] = []
-    for place, (start, end) in enumerate(buckets):
+    for place in places:
+        start, end = buckets[place]
         if end - start < _DAY:  # of thousands of hours a division each would be noticed
             segments.append(Segment(place, start, end, False))
             continue

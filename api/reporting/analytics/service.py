@@ -83,7 +83,7 @@ class AnalyticsService:
             as_of=min(state.oldest or now, now),
             pending_hours=state.pending,
             factors=factors,
-            figures=[_figure(metric, buckets, *row) for row in page.figures],
+            figures=_figures(metric, buckets, page),
             next=None,
         ), page.cursor
 
@@ -103,7 +103,7 @@ class AnalyticsService:
             places = range(skipped, min(skipped + query.limit, len(buckets)))
             if places.stop < len(buckets):
                 following = SeriesCursor(chosen[0].series_key, to_micros(buckets[places.stop].start))
-        segments = [one for one in segments_of(buckets) if one.bucket in places]
+        segments = segments_of(buckets, places)
         found = await self._store.sums(metric, chosen, segments) if chosen and segments else []
         group_of = {one.series_key: one.name for one in chosen}
         figures = sorted((group_of[one.series_key], one.bucket, one.currency, one.sums) for one in found)
@@ -141,15 +141,20 @@ def _key_of(query: AnalyticsQuery, version: str) -> str:
     return hashlib.sha256(msgspec.msgpack.encode((query, version))).hexdigest()
 
 
-def _figure(
-    metric: Metric, buckets: Sequence[Bucket], group: str, bucket: int, currency: str, sums: tuple[int, ...]
-) -> Figure:
-    named = dict(zip(metric.sum_names, sums, strict=True))
-    return Figure(
-        group=group or None,
-        start=buckets[bucket].start,
-        end=buckets[bucket].end,
-        currency=currency or None,
-        value=metric.value(named),
-        sums=named,
-    )
+def _figures(metric: Metric, buckets: Sequence[Bucket], page: _Kept) -> list[Figure]:
+    names = metric.sum_names
+    figures = []
+    for group, bucket, currency, sums in page.figures:
+        named = dict(zip(names, sums, strict=True))
+        start, end = buckets[bucket]
+        figures.append(
+            Figure(
+                group=group or None,
+                start=start,
+                end=end,
+                currency=currency or None,
+                value=metric.value(named),
+                sums=named,
+            )
+        )
+    return figures

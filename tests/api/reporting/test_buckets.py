@@ -39,7 +39,7 @@ def test_segments_are_the_buckets_and_their_days_are_whole_days_of_utc(
     span: tuple[datetime, timedelta], width: Width, zone: str
 ) -> None:
     buckets = buckets_of(span[0], span[0] + span[1], width, ZoneInfo(zone))
-    segments = segments_of(buckets)
+    segments = segments_of(buckets, range(len(buckets)))
     for place, bucket in enumerate(buckets):
         own = [one for one in segments if one.bucket == place]
         assert (own[0].start, own[-1].end) == bucket
