@@ -83,6 +83,14 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]  # it has no types
         return ""
 
 
+OnQuery = Callable[[str, float], None]
+"""Takes a query and the seconds until its answer was there."""
+
+
+async def _call_after_queries(on_query: OnQuery, connection: asyncpg.Connection) -> None:
+    connection.add_query_logger(lambda logged: on_query(logged.query, logged.elapsed))
+
+
 class Database:
     """A pool of asyncpg connections. Every method raises Unavailable when the server does not answer."""
 
@@ -230,10 +238,12 @@ async def open_database(
     role: str | None = None,
     connections_max: int = _POOL_MAX,
     query_s_max: float = QUERY_S_MAX,
+    on_query: OnQuery | None = None,
 ) -> Database:
     """A pool for the service `name` (as PostgreSQL shows it), as `role` if given. Raises Unavailable, ConfigError.
 
-    `query_s_max`: of one query of a request to read (kit/database/questions.py).
+    `query_s_max`: of one query of a request to read (kit/database/questions.py). `on_query`: called after each query of
+    the pool, failed ones among them, but for COPY.
     """
     # Just-in-time compilation takes up to 0.5 s a statement, more than the short ones of a service could save by it.
     settings = {"application_name": name, "timezone": "UTC", "jit": "off"} | ({"role": role} if role else {})
@@ -247,6 +257,7 @@ async def open_database(
             server_settings=settings,
             connection_class=_Connection,
             connect=connect_async,
+            init=None if on_query is None else partial(_call_after_queries, on_query),
         )
         connect = partial(connect_sync, url, name=name, role=role, autocommit=True, query_s=_QUERY_S)
         blocking = _BlockingConnection(connect, _QUERY_S + _CANCEL_S)

@@ -101,7 +101,7 @@ class RelayMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         labels = ("schema",)
-        self.published = Counter("outbox_published", "Events confirmed by the bus", labels, registry=registry)
+        self.published = Counter("events_published", "Events confirmed by the bus", labels, registry=registry)
         self.failed = Counter("outbox_failed_publishes", "Publishes to be tried again", labels, registry=registry)
         self.backlog = Gauge("outbox_backlog_events", "Events in the table", labels, registry=registry)
         self.oldest_s = Gauge("outbox_oldest_age_seconds", "Age of the oldest event", labels, registry=registry)

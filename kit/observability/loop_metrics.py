@@ -51,9 +51,12 @@ class LoopHistogram(_Described):
         *,
         buckets: Sequence[float],
         registry: CollectorRegistry,
+        count_name: str = "",
     ) -> None:
-        """`buckets`: upper bounds, inclusive, ascending; the infinite one is added."""
+        """`buckets`: upper bounds, inclusive, ascending; the infinite one is added. `count_name`: how many values there
+        were is shown as a counter of this name besides."""
         self._name, self._documentation, self._labels = name, documentation, labels
+        self._count_name = count_name
         self._bounds = tuple(buckets)
         self._children: dict[tuple[str, ...], LoopHistogramChild] = {}
         registry.register(self)
@@ -69,6 +72,11 @@ class LoopHistogram(_Described):
         for values, child in self._children.items():
             family.add_metric(values, list(zip(bounds, accumulate(child.counts), strict=True)), child.sum)
         yield family
+        if self._count_name:
+            count = CounterMetricFamily(self._count_name, self._documentation, labels=self._labels)
+            for values, child in self._children.items():
+                count.add_metric(values, sum(child.counts))
+            yield count
 
 
 class LoopHistogramChild:

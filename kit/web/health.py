@@ -50,6 +50,7 @@ class HttpMetrics:
             ("method", "route", "status"),
             buckets=_DURATION_BUCKETS_S,
             registry=registry,
+            count_name="http_requests",
         )
         self._children: dict[tuple[str, str, int], LoopHistogramChild] = {}  # bounded as the label values are
 

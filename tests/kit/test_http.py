@@ -206,6 +206,9 @@ async def test_requests_are_counted_by_template_and_never_by_path(client: httpx.
     assert f'{name}{{method="POST",route="/api/v1/items/{{item_id}}",status="200"}} 3.0' in text
     assert f'{name}{{method="GET",route="unmatched",status="404"}} 3.0' in text
     assert f'{name}{{method="other",route="/healthz",status="405"}} 3.0' in text
+    counts = [line.removeprefix(name) for line in text.splitlines() if line.startswith(f"{name}{{")]
+    name = "http_requests_total"
+    assert counts == [line.removeprefix(name) for line in text.splitlines() if line.startswith(f"{name}{{")]
 
 
 async def test_ready_says_which_check_fails_and_why() -> None:

@@ -154,7 +154,7 @@ async def test_committed_events_go_out_once_in_order_and_leave_the_table(
     expected = [Message(DIRECT, "shop.sold", event.body, {EVENT_ID: str(event.event_id)}) for event in sold]
     assert bus.taken == expected
     # They are gone from the table before the relay hears of it and counts them.
-    await eventually(lambda: relays.metric("outbox_published_total") == [2_500])
+    await eventually(lambda: relays.metric("events_published_total") == [2_500])
 
 
 async def test_what_is_rolled_back_never_goes_out(

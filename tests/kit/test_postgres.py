@@ -11,9 +11,11 @@ from urllib.parse import urlsplit
 import asyncpg
 import psycopg
 import pytest
+from prometheus_client import CollectorRegistry
 
 from kit.database import postgres
 from kit.database.postgres import Database, connect_sync, open_database, outages
+from kit.database.query_metrics import QueryMetrics
 from kit.database.roles import Grant, ensure_roles
 from kit.errors import ConfigError, Contended, Unavailable
 from tests.waiting import eventually
@@ -195,3 +197,25 @@ async def test_a_mistake_in_a_query_is_no_outage(access: Database, database_url:
         await access.fetch("SELECT * FROM nowhere")
     with pytest.raises(psycopg.errors.UndefinedTable), outages(), connect_sync(database_url, name="test") as connection:
         connection.execute("SELECT * FROM nowhere")
+
+
+async def test_every_query_of_a_pool_is_measured_by_kind_of_statement(database_url: str) -> None:
+    registry = CollectorRegistry()
+    metrics = QueryMetrics(registry)
+    database = await open_database(database_url, name="test", on_query=metrics.of("shop"))
+
+    def count(statement: str) -> float | None:
+        return registry.get_sample_value("db_query_duration_seconds_count", {"pool": "shop", "statement": statement})
+
+    try:
+        await eventually(lambda: count("select") == 1)  # what opening it asks
+        await database.execute("  create table item (n int)")
+        async with database.transaction() as connection:
+            await connection.execute("INSERT INTO item VALUES ($1)", 1)
+            await connection.executemany("INSERT INTO item VALUES ($1)", [(2,), (3,)])
+        with pytest.raises(asyncpg.UndefinedTableError):
+            await database.fetch("SELECT * FROM nothing")
+        expected = {"select": 2, "other": 1, "begin": 1, "insert": 2, "commit": 1, "delete": 0}
+        await eventually(lambda: {name: count(name) for name in expected} == expected)
+    finally:
+        await database.close()

@@ -36,7 +36,7 @@ async def test_two_services_in_a_process_answer_on_one_port_and_end_in_good_orde
         assert set(ready.values()) == {"ok"}
         assert {"partitions", "database"} <= set(ready)
         assert "streams_flush_seconds" in metrics  # the worker's
-        assert "outbox_published_total" in metrics  # the relay's
+        assert "events_published_total" in metrics  # the relay's
         process.terminate()
         rest, _ = process.communicate(timeout=ENOUGH_S)
     assert (process.returncode, rest) == (0, ""), (tmp_path / "log").read_text()[-2_000:]

@@ -100,7 +100,7 @@ async def test_the_simulated_fleet_fills_the_live_view_over_http(data_dir: Path)
         metrics = platform.text("/metrics")
         assert "ingest_readings_accepted_total" in metrics
         assert "streams_flush_seconds" in metrics
-        assert "outbox_published_total" in metrics
+        assert "events_published_total" in metrics
         assert json.loads(platform.text("/ready")) == {"status": "ready", "checks": {"database": "ok", "disk": "ok"}}
         assert "/api/v1/telemetry/ledger" in platform.text("/openapi.json")
         assert platform.stop()[0] == 0

@@ -14,7 +14,9 @@ from voltstream.runtime.web import Web
 @asynccontextmanager
 async def open_audit(url: str, web: Web, lifespan: Lifespan) -> AsyncIterator[AuditWriter]:
     """Let `web.app` audit its requests within the block. Raises Unavailable, ConfigError."""
-    database = await open_database(url, name="voltstream audit", role=AUDIT_ROLE, connections_max=1)
+    database = await open_database(
+        url, name="voltstream audit", role=AUDIT_ROLE, connections_max=1, on_query=web.queries.of("audit writer")
+    )
     writer = AuditWriter(database, web.clock, web.registry)
     web.app.state.audit = writer.requests
     running = lifespan.spawn(writer.run(), "audit")

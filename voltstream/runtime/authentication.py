@@ -20,7 +20,7 @@ from voltstream.runtime.web import Web
 async def open_authenticator(settings: Settings, url: str, web: Web) -> AsyncIterator[TokenStore]:
     """Let `web.app` authenticate requests within the block. Raises Unavailable, ConfigError."""
     signed = SignedTokens.of(settings, web.clock)
-    database = await open_database(url, name="voltstream access", role=ACCESS_ROLE)
+    database = await open_database(url, name="voltstream access", role=ACCESS_ROLE, on_query=web.queries.of("access"))
     store = TokenStore(database)
     authenticator = Authenticator(store, web.clock, signed)
     try:

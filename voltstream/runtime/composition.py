@@ -144,8 +144,13 @@ class Composition:
     async def _database(self, service: Service[Any], stack: AsyncExitStack) -> Database | None:
         if not service.has_database or service.without_pool:
             return None
-        name, query_s_max = f"voltstream {service.name}", self._settings.query_s_max
-        database = await open_database(self._url, name=name, role=service.role, query_s_max=query_s_max)
+        database = await open_database(
+            self._url,
+            name=f"voltstream {service.name}",
+            role=service.role,
+            query_s_max=self._settings.query_s_max,
+            on_query=self._web.queries.of(service.name),
+        )
         stack.push_async_callback(database.close)
         self._web.watch_database(database)
         return database

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from kit.clock import Clock
 from kit.database.postgres import Database
+from kit.database.query_metrics import QueryMetrics
 from kit.database.write_probe import WriteProbe
 from kit.service import StreamingResponses
 from kit.settings import Settings
@@ -35,11 +36,13 @@ class Web:
     ready: dict[str, ReadyCheck] = field(default_factory=dict)
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     app: FastAPI = field(init=False)
+    queries: QueryMetrics = field(init=False)
     streaming_responses: list[StreamingResponses] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
+        self.queries = QueryMetrics(self.registry)
         self.app = make_app(
             self.title,
             __version__,
