@@ -1,4 +1,6 @@
-"""Installs the servers: Debian packages as root, the jars of Kafka and MongoDB by Maven, the OpenID provider by npm."""
+"""Installs the servers: Debian packages as root, the jars of Kafka and MongoDB by Maven, the OpenID provider by npm.
+
+Prometheus' promtool, which tests the alerts, comes with them."""
 
 import os
 import shutil
@@ -23,6 +25,7 @@ def install() -> dict[str, str]:
         "kafka": (["default-jre-headless", "maven"], lambda: _has("java", "mvn")),
         "mongodb": (["default-jdk-headless", "maven"], lambda: _has("java", "javac", "mvn")),
         "oidc": (["nodejs", "npm"], lambda: _has("node", "npm")),
+        "promtool": (["prometheus"], lambda: _has("promtool")),
     }
     missing = {name: packages for name, (packages, present) in wanted.items() if not present()}
     reason = _apt([package for packages in missing.values() for package in packages]) if missing else ""
