@@ -1,8 +1,8 @@
 """Repeating the pass over a connector's timeline, because a reading came late (docs/adr/0014).
 
-The pass starts at a checkpoint: the end of the session before the one in which, or after which, the late reading falls.
-The store has the readings since. Sessions that the pass finds again keep their keys; those that it does not are
-withdrawn.
+The pass starts at a checkpoint: the end of the session before the first that the late reading may change
+(store_queries.first_repeated). The store has the readings since. Sessions that the pass finds again keep their keys;
+those that it does not are withdrawn.
 """
 
 from dataclasses import dataclass, field, fields
@@ -17,7 +17,13 @@ from streams.effects import NULL_I32, REVISED_COLUMNS, Columns
 from streams.engine.batch import fingerprint_of
 from streams.engine.bays import event_in, measure_nothing
 from streams.engine.readings import ACCOUNTED, session_id_in, with_session_id
-from streams.engine.store_queries import StoredSession, StoredTimelines, StoreQueries
+from streams.engine.store_queries import (
+    StoredSession,
+    StoredTimelines,
+    StoreQueries,
+    first_repeated,
+    last_before,
+)
 from streams.engine.timeline import ARRIVAL_FLAGS, NEW, SessionNames, Timeline, concatenated
 from streams.kernels.runs import I32, I64, NULL, Bools, any_true, rows_where
 from streams.kernels.session_energy import SessionEnergy
@@ -125,23 +131,20 @@ class Replay:
 
 
 def load_replay(
-    state: PartitionState, timeline: Timeline, late: Bools, shown: Bools, names: SessionNames, queries: StoreQueries
+    state: PartitionState, timeline: Timeline, late: Bools, awaited: Bools, names: SessionNames, queries: StoreQueries
 ) -> tuple[Replay, Timeline]:
     """The stored readings of the late connectors, and the timeline with them; their state is that of the checkpoint.
-    `shown`: those of which a register may show more of a session that has ended (sessions.awaited).
+    `awaited`: those with a register that shows more of a session that has ended.
 
-    Where the store has lost some of them (retention), the late readings are left out of the timeline; what a register
-    may show of a session is then left open.
+    Where the store has lost some of them (retention), the pass begins later; or the late readings are left out of the
+    timeline. What a register shows of a session that is not in the pass is left open.
     """
     replay = Replay()
-    repeated = late | shown
+    repeated = late | awaited
     if not any_true(repeated):
         return replay, timeline
     runs = timeline.runs
-    slots, late_ms = runs.key[repeated].tolist(), timeline.ts_ms[runs.start[repeated]]
-    waits = state.awaited_until_ms[runs.key[repeated]] != 0
-    since_ms = np.where(waits, np.minimum(late_ms, state.awaited_since_ms[runs.key[repeated]] + 1), late_ms)
-    first_ms = since_ms.tolist()
+    slots, first_ms = runs.key[repeated].tolist(), timeline.ts_ms[runs.start[repeated]].tolist()
     found = queries.timelines([int(key) for key in state.connector_key[slots]], first_ms)
     slot_of = {int(state.connector_key[slot]): slot for slot in slots}
     columns = {name: _wide(column) for name, column in found.readings.items()}
@@ -149,11 +152,8 @@ def load_replay(
     replay.columns, replay.extras = columns, found.extra
     names.stored = _session_ids(state, found, columns, slot)
     kept = np.zeros(len(slot), np.bool_)
-    must = late[repeated].tolist()
-    for one, *moments_ms, is_late in zip(slots, first_ms, late_ms.tolist(), must, strict=True):
-        rows = None
-        for ts_ms in moments_ms if is_late else moments_ms[:1]:
-            rows = _restore(state, replay, one, ts_ms, found, slot) if rows is None else rows
+    for one, ts_ms, is_late in zip(slots, first_ms, late[repeated].tolist(), strict=True):
+        rows = _restore(state, replay, one, ts_ms, found, slot)
         if rows is not None:
             kept |= rows
         elif is_late:
@@ -210,15 +210,12 @@ def _restore(
     rows = rows[np.lexsort([columns[name][rows] for name in ("boot", "part", "seq", "ts_ms")])]
     keys = columns["session_key"][rows]
     sessions = _in_order(sessions, keys)
-    began = sum(session.started_ms < ts_ms for session in sessions)
-    checkpoint, after = (sessions[began - 2], sessions[began - 1 :]) if began > 1 else (None, sessions)
-    start = 0
-    if checkpoint is not None:
-        last = rows_where(keys == checkpoint.session_key)
-        start = int(last[-1]) + 1 if len(last) else -1
-    kept = np.zeros(len(mine), np.bool_)
-    if start < 0 or not _complete(state, slot, after, keys[start:]):
+    begin = _first_repeated(state, slot, sessions, ts_ms, keys)
+    if begin is None:
         return None
+    first, start = begin
+    checkpoint, after = sessions[first - 1] if first else None, sessions[first:]
+    kept = np.zeros(len(mine), np.bool_)
     kept[rows[start:]] = True
     replay.slots.add(slot)
     open_key = int(state.open_key[slot])
@@ -240,6 +237,24 @@ def _in_order(sessions: list[StoredSession], keys: I64) -> list[StoredSession]:
     if len({(session.started_ms, session.last_ms) for session in sessions}) == len(sessions):
         return sessions
     return sorted(sessions, key=lambda s: (s.started_ms, s.last_ms, int(np.argmax(keys == s.session_key))))
+
+
+def _first_repeated(
+    state: PartitionState, slot: int, sessions: list[StoredSession], ts_ms: int, keys: I64
+) -> tuple[int, int] | None:
+    """The first session of a pass for a reading of this moment, and the first row, `keys` being those of all rows:
+    store_queries.first_repeated, else the last session before the reading. None: the store has not all rows since."""
+    deepest = first_repeated(sessions, ts_ms)
+    for first in range(deepest, max(deepest, last_before(sessions, ts_ms)) + 1):
+        start = 0
+        if first:
+            own = rows_where(keys == sessions[first - 1].session_key)
+            if not len(own):
+                continue
+            start = int(own[-1]) + 1
+        if _complete(state, slot, sessions[first:], keys[start:]):
+            return first, start
+    return None
 
 
 def _complete(state: PartitionState, slot: int, sessions: list[StoredSession], keys: I64) -> bool:

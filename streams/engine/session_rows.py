@@ -6,22 +6,14 @@ from typing import Final
 
 import numpy as np
 
-from schemas.session import EndReason, HoldReason
+from schemas.session import EndReason
 from streams.effects import COST_COLUMNS, SESSION_COLUMNS, Columns, ComponentVolume, CostUpdate, StepParams
+from streams.engine.awaited import await_registers, ends_of
 from streams.engine.store_queries import StoredSession
 from streams.engine.timeline import Timeline
-from streams.kernels.runs import I64, MAX_I64, NULL, Bools, any_true, rows_where
-from streams.kernels.session_energy import (
-    DECIDES_MS_MAX,
-    UJ_PER_MWH,
-    WHOLE_WH_MWH,
-    SessionEnds,
-    SessionEnergy,
-    decides,
-    ends_unmetered,
-    hold_reasons,
-)
-from streams.kernels.sessions import Membership, PastSession, resumable
+from streams.kernels.runs import I64, MAX_I64, NULL, any_true, rows_where
+from streams.kernels.session_energy import UJ_PER_MWH, SessionEnergy, hold_reasons
+from streams.kernels.sessions import Membership, PastSession
 from streams.kernels.tariff_table import NONE
 from streams.state.partition import PartitionState
 from streams.state.session_charges import (
@@ -94,9 +86,9 @@ def closed_columns(
     start_ms = np.array([past.start_ms for past in pasts], np.int64)
     last_ms = np.array([past.last_ms for past in pasts], np.int64)
     end_ms = np.array([past.end_ms for past in pasts], np.int64)
-    ends = _ends(state, pasts, charges.energy, timeline, members)
+    ends = ends_of(pasts, charges.energy, timeline, members)
     hold = hold_reasons(charges.energy, ends, params.void_mwh) | np.array([past.hold for past in pasts], np.int64)
-    _await_registers(state, pasts, charges.energy, ends, hold)
+    await_registers(state, pasts, charges.energy, ends)
     delivered_mwh = charges.energy.energy_uj() // UJ_PER_MWH
     brief = (last_ms - start_ms < params.void_ms) & (delivered_mwh <= params.void_mwh)
     return {
@@ -114,72 +106,6 @@ def closed_columns(
         "revision": np.array([past.revision for past in pasts], np.int64),
         **cost_columns(charges, usage, costs),
     }
-
-
-def _ends(
-    state: PartitionState, pasts: list[PastSession], energy: SessionEnergy, timeline: Timeline, members: Membership
-) -> SessionEnds:
-    """How these sessions ended."""
-    ends = SessionEnds(
-        timed_out=np.array([past.reason == EndReason.TIMEOUT for past in pasts], np.bool_),
-        next_ms=np.array([past.next_ms for past in pasts], np.int64),
-        later_ms=np.full(len(pasts), NULL, np.int64),
-        later_mwh=np.full(len(pasts), NULL, np.int64),
-    )
-    rows = rows_where(ends_unmetered(energy, ends))
-    runs = timeline.runs
-    for row in rows.tolist():
-        run = int(np.searchsorted(runs.key, pasts[row].slot))
-        if run == len(runs.key) or runs.key[run] != pasts[row].slot:
-            continue  # no reading came
-        start, length = int(runs.start[run]), int(runs.length[run])
-        after = _until_next_end(pasts[row].key, members.key, start, length)
-        shows = decides(
-            timeline.energy_mwh[after],
-            timeline.ts_ms[after],
-            int(energy.register_last_mwh[row]),
-            int(energy.register_ts_ms[row]),
-            pasts[row].last_ms,
-            int(energy.power_max_mw[row]),
-        )
-        if any_true(shows):
-            first = after.start + int(np.argmax(shows))
-            ends.later_ms[row], ends.later_mwh[row] = timeline.ts_ms[first], timeline.energy_mwh[first]
-    return ends
-
-
-def _until_next_end(session_key: int, key: I64, start: int, length: int) -> slice:
-    """The rows after a session, of its connector's `length` ones from `start` on, until the end of the next session."""
-    own = rows_where(key[start : start + length] == session_key)
-    begin = start + (int(own[-1]) + 1 if len(own) else 0)
-    after = key[begin : start + length]
-    others = rows_where(after != NULL)
-    if not len(others):
-        return slice(begin, start + length)
-    return slice(begin, begin + int(rows_where(after == after[others[0]])[-1]) + 1)
-
-
-def _await_registers(
-    state: PartitionState, pasts: list[PastSession], energy: SessionEnergy, ends: SessionEnds, hold: I64
-) -> None:
-    """Keep of which connectors' last sessions the next register may show more."""
-    awaiting: Bools = ends_unmetered(energy, ends) & (ends.later_ms == NULL)
-    awaiting &= (hold & HoldReason.REGISTER_MISSING) == 0
-    slots = np.array([past.slot for past in pasts], np.int64)
-    keys = np.array([past.key for past in pasts], np.int64)
-    if not any_true(awaiting | (state.awaited_until_ms[slots] != 0)):
-        return
-    over = (state.past_key[slots] != keys) | ~resumable(state, slots)
-    for row, past in enumerate(pasts):
-        slot = past.slot
-        if over[row]:
-            state.awaited_until_ms[slot] = 0
-        if not awaiting[row]:
-            continue
-        if not state.awaited_until_ms[slot]:
-            state.awaited_since_ms[slot] = past.start_ms
-            state.awaited_mwh[slot] = energy.register_last_mwh[row] - WHOLE_WH_MWH + 1
-        state.awaited_until_ms[slot] = past.last_ms + DECIDES_MS_MAX
 
 
 def _energy_columns(energy: SessionEnergy) -> dict[str, I64]:

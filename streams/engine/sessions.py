@@ -13,6 +13,7 @@ import numpy as np
 
 from schemas.quality import Quality
 from streams.effects import Columns, ComponentVolume, CostUpdate, StepParams
+from streams.engine.awaited import awaited_runs
 from streams.engine.batch import Batch
 from streams.engine.readings import ACCOUNTED, StepReadings
 from streams.engine.replay import MovedEnergy, Replay, load_replay, settle_keys
@@ -107,8 +108,8 @@ def update_sessions(
     timeline = timeline_of(rows, names_nothing=batch.names_nothing)
     timeline = in_order(timeline if without is None else timeline.where(~without))
     arrived, late = timeline, _late(state, timeline)
-    shown = sessions.awaited(state, timeline.runs, timeline.ts_ms, timeline.energy_mwh)
-    replay, timeline = load_replay(state, timeline, late, shown, names, queries)
+    awaited = awaited_runs(state, timeline, params.session_timeout_ms)
+    replay, timeline = load_replay(state, timeline, late, awaited, names, queries)
     signals = timeline.signals(state.connector_index.connector_id[timeline.runs.key] == 0)
     members = sessions.assign(
         state, signals, timeline.runs, lambda slot: replay.new_key(state, slot), params.session_timeout_ms

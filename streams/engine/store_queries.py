@@ -4,11 +4,14 @@ The step is pure except for these queries, which change nothing. The store answe
 itself knows its own batch.
 """
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.kernels.runs import NULL
+from streams.kernels.session_energy import DECIDES_MS_MAX, has_little
 from streams.tariffs.version import TariffVersion
 
 
@@ -87,6 +90,30 @@ class StoredBays(NamedTuple):
     readings: list[tuple[int, int, str]]  # connector_key, ts_ms, extra: those with the event of a bay, in any order
 
 
+def last_before(sessions: Sequence[StoredSession], ts_ms: int) -> int:
+    """Which of a connector's sessions, in order, is the last that began before this moment; 0 without one."""
+    return max(sum(session.started_ms < ts_ms for session in sessions) - 1, 0)
+
+
+def first_repeated(sessions: Sequence[StoredSession], ts_ms: int) -> int:
+    """Which of a connector's sessions, in order, is the first that a reading of this moment may change: the last that
+    began before it, or the one before, if that has so little that a register until the end of the next one decides of
+    it (docs/adr/0014, `register_missing`)."""
+    last = last_before(sessions, ts_ms)
+    if not last:
+        return 0
+    place = _place(sessions[last - 1])
+    # Of those of one moment the store does not know the order.
+    before = [one for one in sessions[: last + 1] if _place(one) == place and one.register_after_mwh != NULL]
+    near = [one for one in before if ts_ms - one.last_ms <= DECIDES_MS_MAX]
+    energy_uj, export_mwh = (np.array([getattr(one, name) for one in near]) for name in ("energy_uj", "export_mwh"))
+    return last - int(has_little(energy_uj, export_mwh).any())
+
+
+def _place(session: StoredSession) -> tuple[int, int]:
+    return session.started_ms, session.last_ms
+
+
 TIMELINE_COLUMNS: Final = (
     "connector_key", "session_key", "ts_ms", "boot", "seq", "energy_mwh", "power_mw", "current_ma", "status",
     "session_event", "flags", "payload_hash", "part", "named", "in_session_mwh", "outside_mwh", "rejected_mwh",
@@ -114,9 +141,9 @@ class StoreQueries(Protocol):
     def timelines(self, connector_key: list[int], ts_ms: list[int]) -> StoredTimelines:
         """The stored part of these connectors' timelines around these moments.
 
-        Sessions from the one before that in which, or after which, the moment falls; with fewer than two that began
-        before it, all (of one moment a late reading may stand before the start). Readings from the newest of the first
-        session on; with fewer than two, all. Withdrawn sessions are left out.
+        Sessions from the last but two on that began before the moment (of one moment a late reading may stand before
+        the start); with fewer, all. Readings from the newest of the session before the one that `first_repeated` names;
+        without such a session, all. Withdrawn sessions are left out.
         """
 
     def status_intervals(self, connector_key: list[int], ts_ms: list[int]) -> list[StoredStatus]:

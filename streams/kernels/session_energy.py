@@ -129,7 +129,7 @@ class SessionEnds:
 
     timed_out: Bools  # nobody said that it ended
     next_ms: I64  # of the reading that superseded it; NULL: none did
-    later_ms: I64  # the register that shows what the meter rose by at its end: `decides`; NULL: none does
+    later_ms: I64  # the first that shows what the meter rose by at its end: AwaitedRegisters; NULL: none does
     later_mwh: I64
 
 
@@ -181,13 +181,48 @@ def _sure_uj(segments: SessionEnergy, since_power_ms: I64) -> I64:
     return segments.power_uj - segments.unsure_uj - unsure_uj(segments.last_power_mw, nothing, since_power_ms)
 
 
-def decides(register_mwh: I64, ts_ms: I64, base_mwh: int, base_ms: int, ended_ms: int, power_max_mw: int) -> Bools:
-    """Whether registers that come after a session show what the meter rose by at its end, which had the base last: they
-    are not below it, the connector can have delivered the rise, and the session was over for a day at most."""
-    rise_mwh = unrounded(register_mwh, np.int64(base_mwh)) - base_mwh
-    known = (register_mwh != NULL) & (ts_ms - ended_ms <= DECIDES_MS_MAX)
-    shows: Bools = known & (rise_mwh >= 0) & (rise_mwh <= most_mwh(ts_ms - base_ms, np.int64(power_max_mw)))
-    return shows
+@dataclass(slots=True)
+class AwaitedRegisters:
+    """The registers that show what the meter rose by at the ends of sessions, one row per session."""
+
+    until_ms: I64  # 0: none may change the verdict on the session any more
+    base_mwh: I64  # its last register
+    base_ms: I64
+    power_max_mw: I64
+
+    def at(self, rows: I64 | Bools) -> "AwaitedRegisters":
+        """A copy of these rows."""
+        return AwaitedRegisters(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+    def shown(self, row: I64 | int, register_mwh: I64, ts_ms: I64) -> Bools:
+        """Whether registers after these sessions are such: not below the base, the connector can have delivered the
+        rise, and it is not too late."""
+        base_mwh = self.base_mwh[row]
+        rise_mwh = unrounded(register_mwh, base_mwh) - base_mwh
+        known = (register_mwh != NULL) & (ts_ms <= self.until_ms[row])
+        most = most_mwh(np.where(known, ts_ms - self.base_ms[row], 0), self.power_max_mw[row])
+        shown: Bools = known & (rise_mwh >= 0) & (rise_mwh <= most)
+        return shown
+
+
+def awaited_registers(segments: SessionEnergy) -> AwaitedRegisters:
+    """Those that show what the meter rose by at the end of each of these sessions, which have a register or a base."""
+    return AwaitedRegisters(
+        until_ms=segments.last_ts_ms + DECIDES_MS_MAX,
+        base_mwh=segments.register_last_mwh,
+        base_ms=segments.register_ts_ms,
+        power_max_mw=segments.power_max_mw,
+    )
+
+
+def still_awaited(segments: SessionEnergy, ends: SessionEnds) -> AwaitedRegisters:
+    """Those of them that may change the verdict on these sessions: none has come, and of a session that is held for
+    its silence only a register of its very end says otherwise."""
+    awaited = awaited_registers(segments)
+    unmetered = ends_unmetered(segments, ends) & (ends.later_ms == NULL)
+    until_ms = np.where(_silent(segments, ends), np.minimum(ends.next_ms, awaited.until_ms), awaited.until_ms)
+    awaited.until_ms = np.where(unmetered, np.maximum(until_ms, 0), 0)
+    return awaited
 
 
 def unrounded(register_mwh: I64, base_mwh: I64 | np.int64) -> I64:
@@ -202,7 +237,7 @@ def ends_unmetered(segments: SessionEnergy, ends: SessionEnds) -> Bools:
     since_ms, end_ms = _since_ms(segments), np.maximum(segments.last_ts_ms, ends.next_ms)
     metered = (segments.register_last_mwh != NULL) & (since_ms != NULL)
     said = (since_ms >= end_ms) & ~ends.timed_out & (ends.next_ms == NULL)
-    unmetered: Bools = metered & _has_little(segments) & ~said
+    unmetered: Bools = metered & has_little(segments.energy_uj(), segments.export_mwh) & ~said
     return unmetered
 
 
@@ -212,9 +247,20 @@ def _since_ms(segments: SessionEnergy) -> I64:
     return np.where(registered, segments.register_ts_ms, segments.begin_ms)
 
 
-def _has_little(segments: SessionEnergy) -> Bools:
-    little: Bools = (segments.energy_uj() // UJ_PER_MWH <= REGISTER_SLACK_MWH) & (segments.export_mwh == 0)
+def has_little(energy_uj: I64, export_mwh: I64) -> Bools:
+    """Sessions that have next to nothing."""
+    little: Bools = (energy_uj // UJ_PER_MWH <= REGISTER_SLACK_MWH) & (export_mwh == 0)
     return little
+
+
+def _silent(segments: SessionEnergy, ends: SessionEnds) -> Bools:
+    """Sessions without energy that said nothing for a while up to their end, and no register shows that of the end."""
+    nothing = (segments.energy_uj() == 0) & (segments.export_mwh == 0)
+    told = (ends.later_ms != NULL) & (ends.later_ms == ends.next_ms)
+    end_ms = np.maximum(segments.last_ts_ms, ends.next_ms)
+    said_ms = np.maximum(_since_ms(segments), segments.power_ts_ms)
+    silent: Bools = nothing & ~told & (ends.timed_out | (end_ms - said_ms > MISSING_MS_MIN))
+    return silent & ends_unmetered(segments, ends)
 
 
 def _missing(segments: SessionEnergy, ends: SessionEnds, nothing_mwh: int) -> Bools:
@@ -227,8 +273,7 @@ def _missing(segments: SessionEnergy, ends: SessionEnds, nothing_mwh: int) -> Bo
     end_ms = np.maximum(segments.last_ts_ms, ends.next_ms)
     shown = unmetered & (ends.later_ms != NULL)
     told = shown & (ends.later_ms == ends.next_ms)  # of its very end
-    said_ms = np.maximum(_since_ms(segments), segments.power_ts_ms)
-    silent: Bools = unmetered & nothing & ~told & (ends.timed_out | (end_ms - said_ms > MISSING_MS_MIN))
+    silent = _silent(segments, ends)
     if not any_true(shown):
         return silent
     open_ended = told | ends.timed_out

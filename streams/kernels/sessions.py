@@ -60,11 +60,12 @@ class SessionColumns:
     past_delivered: I8 = column()
     past_ahead: I8 = column()
     past_on_time: I8 = column()  # 1: its last reading was not stamped ahead
-    # A register that may show more of a session that ended with next to nothing (engine/session_rows), of which there
-    # may be one more since, closed by the wall clock.
+    # A register that may show more of the session that closed last, apart from one that the wall clock closed since
+    # (session_energy.AwaitedRegisters, engine/awaited).
     awaited_until_ms: I64 = column()  # 0: none is waited for
-    awaited_mwh: I64 = column()  # it is not lower
-    awaited_since_ms: I64 = column()  # where that session began
+    awaited_base_mwh: I64 = column()
+    awaited_base_ms: I64 = column()
+    awaited_power_max_mw: I64 = column()
     # The last Ended without a session, if none has begun since.
     orphan_ts_ms: I64 = column(NULL)  # NULL: none
     orphan_name: I64 = column()
@@ -187,19 +188,6 @@ def started_ahead_of_past(state: SessionColumns, signals: Signals, runs: Runs) -
     known = (state.past_key[runs.key] != 0) & (state.past_on_time[runs.key] != 0)
     same: Bools = known & any_of(started & (signals.name == state.past_name[runs.key][runs.of_row]), runs)
     return same
-
-
-def awaited(state: SessionColumns, runs: Runs, ts_ms: I64, register_mwh: I64) -> Bools:
-    """(runs,) whether a row has the register that is waited for. Those that come too late for one wait no more."""
-    slot = runs.key
-    until_ms = state.awaited_until_ms[slot]
-    if not any_true(until_ms != 0):
-        return np.zeros(len(slot), np.bool_)
-    state.awaited_until_ms[slot[ts_ms[runs.start] > until_ms]] = 0
-    until_ms = state.awaited_until_ms[slot]
-    shows = (register_mwh >= state.awaited_mwh[slot][runs.of_row]) & (ts_ms <= until_ms[runs.of_row])
-    found: Bools = (until_ms != 0) & any_of(shows, runs)
-    return found
 
 
 def resumable(state: SessionColumns, slot: I64) -> Bools:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from streams.errors import ForeignState
 from streams.kernels.runs import I64, distinct
+from streams.kernels.session_energy import WHOLE_WH_MWH
 from streams.kernels.windows import SUMS
 from streams.state.columns import COLUMNS, COMPONENT_COLUMNS, Column, copy_used
 from streams.state.partition import ArrivedFrames, PartitionState, StateChanges
@@ -166,6 +167,8 @@ def _decoded(partition: int, body: bytes) -> dict[str, Any]:
         patch = _with_timelines(patch)
     if patch.get("version") == _SHORT_HOLD:
         patch = _with_long_hold(patch)
+    if "awaited_since_ms" in patch.get("columns", {}):
+        patch = _with_bases_of_awaited(patch)
     if patch.get("version") != FORMAT_VERSION:
         raise ForeignState(
             f"partition {partition}: its state has format {patch.get('version')}, this version reads "
@@ -210,6 +213,15 @@ def _with_long_hold(patch: dict[str, Any]) -> dict[str, Any]:
     if "hold" in columns:
         columns[hold.stored_as] = _pack(_unpack(columns.pop("hold"), np.int8).astype(hold.dtype))
     return patch | {"version": FORMAT_VERSION}
+
+
+def _with_bases_of_awaited(patch: dict[str, Any]) -> dict[str, Any]:
+    """A body from when the lowest register that a session may wait for was kept, but not the highest: any that the
+    connector can have delivered in a week makes the step look."""
+    columns, rows = patch["columns"], len(_unpack(patch["slots"]))
+    lowest_mwh = _unpack(columns["awaited_mwh"]) if "awaited_mwh" in columns else np.zeros(rows, np.int64)
+    bases = {"awaited_base_mwh": lowest_mwh + WHOLE_WH_MWH - 1, "awaited_power_max_mw": np.full(rows, _POWER_MAX_MW)}
+    return patch | {"columns": columns | {name: _pack(values) for name, values in bases.items()}}
 
 
 def _unpack(packed: bytes, kind: type[object] = np.int64) -> NDArray[Any]:

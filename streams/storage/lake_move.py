@@ -51,8 +51,9 @@ _LOCK_KEY: Final = 0x766F6C6B  # advisory, any unused number: of the one process
 _RAISE: Final = "UPDATE telemetry.stream_offset SET border_ms = %(border)s WHERE border_ms < %(border)s"
 # Of each connector: its two newest sessions that are over are left alone, with what follows the older one's end. A pass
 # for any reading behind the border begins there or later, because it begins at the end of the last session but one that
-# began before the reading. A connector with fewer has passes over all of its readings that are stored. Whole minutes,
-# because the registers of a window are found again from all of its readings.
+# began before the reading, and a session earlier only where the last but one ended within a day before the reading. A
+# connector with fewer has passes over all of its readings that are stored. Whole minutes, because the registers of a
+# window are found again from all of its readings.
 _CUT: Final = f"""
 INSERT INTO telemetry.lake_cut (connector_key, partition, until)
 SELECT c.connector_key, c.partition, least(%(end)s, greatest(date_trunc('minute', since.last_at), oldest.at))

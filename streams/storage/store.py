@@ -23,6 +23,7 @@ from streams.engine.store_queries import (
     StoredSession,
     StoredStatus,
     StoredTimelines,
+    first_repeated,
 )
 from streams.errors import Fenced
 from streams.storage.bays import drop_bays_before
@@ -95,7 +96,7 @@ LEFT JOIN LATERAL (
     SELECT started_at, last_at, session_key FROM telemetry.session
     WHERE connector_key = wanted.key AND end_reason <> {int(EndReason.WITHDRAWN)}
       AND started_at < {_MOMENT.format("wanted.ms")}
-    ORDER BY started_at DESC, last_at DESC, session_key DESC OFFSET 1 LIMIT 1
+    ORDER BY started_at DESC, last_at DESC, session_key DESC OFFSET 2 LIMIT 1
 ) AS checkpoint ON true
 JOIN telemetry.session AS s ON s.connector_key = wanted.key AND s.end_reason <> {int(EndReason.WITHDRAWN)}
     AND (s.started_at, s.last_at, s.session_key)
@@ -412,8 +413,8 @@ def _checkpoints(sessions: list[StoredSession], connector_key: list[int], ts_ms:
     since: list[int | None] = []
     for key, moment_ms in zip(connector_key, ts_ms, strict=True):
         mine = [session for session in sessions if session.connector_key == key]
-        began = sum(session.started_ms < moment_ms for session in mine)
-        since.append(mine[0].last_ms if began > 1 else None)
+        first = first_repeated(mine, moment_ms)
+        since.append(mine[first - 1].last_ms if first else None)
     return since
 
 

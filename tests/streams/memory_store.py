@@ -28,6 +28,7 @@ from streams.engine.store_queries import (
     StoredSession,
     StoredStatus,
     StoredTimelines,
+    first_repeated,
 )
 from streams.kernels.windows import WINDOW_MS
 from streams.tariffs.version import TariffVersion
@@ -98,9 +99,10 @@ class MemoryStore:
                 key=lambda r: (r["started_ms"], r["last_ms"], r["session_key"]),
             )
             began = sum(r["started_ms"] < moment_ms for r in rows)
-            rows = rows[began - 2 :] if began > 1 else rows
-            since_ms = rows[0]["last_ms"] if began > 1 else NULL_I64
-            sessions += map(self._stored, rows)
+            known = [self._stored(row) for row in rows[max(began - 3, 0) :]]
+            first = first_repeated(known, moment_ms)
+            since_ms = known[first - 1].last_ms if first else NULL_I64
+            sessions += known
             readings += [n for n, r in enumerate(self.readings) if r["connector_key"] == key and r["ts_ms"] >= since_ms]
         columns = {
             name: np.array([self.readings[n][name] for n in readings], READING_COLUMNS[name])

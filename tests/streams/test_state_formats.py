@@ -11,6 +11,7 @@ from streams.state.encoding import load_state, snapshot
 from streams.state.partition import PartitionState
 from streams.worker.compute import compute_effects
 from tests.streams.memory_store import AsStoreQueries, MemoryStore
+from tests.streams.test_register_awaited import LATE_REGISTER, frames_at_once, one_by_one
 from tests.streams.test_step_laws import BASE_MS, PARAMS, blank_readings, frames_of
 
 
@@ -34,3 +35,20 @@ def test_a_state_from_when_there_were_seven_reasons_to_hold_a_session_is_read() 
     assert (read.energy.begin_ms[:3].tolist(), read.past_on_time[:3].tolist()) == ([NULL] * 3, [0] * 3)
     state.hold[:3] = sum(HoldReason)
     assert load_state(0, [snapshot(state)]).hold[:3].tolist() == [sum(HoldReason)] * 3
+
+
+def test_a_session_that_waits_for_a_register_in_a_state_without_its_base_is_judged_by_it() -> None:
+    frames = frames_at_once(one_by_one(*LATE_REGISTER))[:4]
+    store, state = MemoryStore(), PartitionState(0)
+    for frame in frames[:3]:
+        store.apply(compute_effects(state, [frame], BASE_MS, AsStoreQueries(store), PARAMS))
+    older = msgspec.msgpack.decode(zstandard.decompress(snapshot(state)))
+    columns = older["columns"]
+    base_mwh = np.frombuffer(columns.pop("awaited_base_mwh"), "<i8")
+    for name in ("awaited_base_ms", "awaited_power_max_mw"):
+        del columns[name]
+    columns["awaited_mwh"], columns["awaited_since_ms"] = (base_mwh - 999).tobytes(), np.array([BASE_MS]).tobytes()
+    read = load_state(0, [zstandard.compress(msgspec.msgpack.encode(older))])
+    read.connector_key[:1] = state.connector_key[:1]
+    store.apply(compute_effects(read, frames[3:], BASE_MS, AsStoreQueries(store), PARAMS))
+    assert [row["hold"] for row in store.sessions.values()] == [HoldReason.REGISTER_MISSING, 0]
