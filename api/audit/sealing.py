@@ -33,10 +33,9 @@ class Sealer:
     async def run(self) -> int:
         """Seal what can be, and return the number of blocks. An entry waits as long as a transaction of any database of
         the server that had begun when it was noted. Raises Unavailable."""
-        mark = self._mark = self._mark or await self._store.mark()
-        if mark.last_id == self._done_id:  # nothing happened
-            self._mark = None
+        if self._mark is None and await self._store.last_id() == self._done_id:  # nothing happened
             return 0
+        mark = self._mark = self._mark or await self._store.mark()
         if await self._store.oldest_transaction() < mark.transaction:
             return 0
         self._mark = None

@@ -88,15 +88,21 @@ class AuditStore:
         row = await self._database.fetchrow(_HEAD)
         return Head() if row is None else Head(*row)
 
+    async def last_id(self) -> int:
+        """The last id that was given; 0: none was."""
+        last_id: int = await self._database.fetchval(_GIVEN)
+        return last_id
+
     async def mark(self) -> Mark:
-        """The last id that was given, and the first transaction that had not begun after that was read."""
-        last_id = await self._database.fetchval(_GIVEN)
-        # A statement of its own, whose snapshot is younger.
-        transaction = await self._database.fetchval("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
+        """The last id that was given, and a transaction that began after that was read."""
+        last_id = await self.last_id()
+        # A new one, and a statement of its own. The xmax of a snapshot will not do: it is one past the last transaction
+        # that has *ended*, and one that is alive may have a greater number.
+        transaction = await self._database.fetchval("SELECT pg_current_xact_id()::text::bigint")
         return Mark(last_id, transaction)
 
     async def oldest_transaction(self) -> int:
-        """The oldest transaction that is alive; where none is, the next one."""
+        """All transactions before this one have ended."""
         oldest: int = await self._database.fetchval("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
         return oldest
 

@@ -5,8 +5,8 @@ header, in which are the hash of the block before and that of its entries. So a 
 their time was over is still checked by its header; that it was over is checked, too (kit/audit/chain_check.py).
 
 Ids are given before a transaction commits, so a smaller one may appear later. A `Mark` says when no more can: it has
-the last id given and then, read later, the first transaction that had not begun. Once that is the oldest alive, all
-that took an id of before are over (audit.record takes its transaction's number before an id).
+the last id given and the number of a transaction that began after that was read. Once all transactions before that one
+have ended, all that took an id of before have (audit.record takes its transaction's number before an id).
 """
 
 import hashlib

@@ -1,9 +1,15 @@
-"""Tokens that are for some stations only, on routes about many."""
+"""Tokens that are for some stations only, on routes that name the station elsewhere than in the path."""
 
 from collections.abc import Iterable
 
 from kit.auth.token_store import Principal
 from kit.web.errors import Forbidden
+
+
+def check_covered(principal: Principal, station_id: str) -> None:
+    """Raises Forbidden where the token is not for this station."""
+    if not principal.covers(station_id):
+        raise Forbidden(f"the token is not for station {station_id}")
 
 
 def stations_within(principal: Principal, asked: Iterable[str] | None) -> list[str] | None:
@@ -15,8 +21,7 @@ def stations_within(principal: Principal, asked: Iterable[str] | None) -> list[s
     if principal.stations is None:
         return wanted or None
     for station_id in wanted:
-        if not principal.covers(station_id):
-            raise Forbidden(f"the token is not for station {station_id}")
+        check_covered(principal, station_id)
     if not (wanted or principal.stations):
         raise Forbidden("the token is for no station at all")
     return wanted or sorted(principal.stations)

@@ -580,7 +580,7 @@ def _nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 async def test_no_question_reads_more_than_it_answers_of_many_entries(running: Running) -> None:
-    """By the plan that PostgreSQL runs: by an index, in its order, with few rows that are read in vain."""
+    """By the plan that PostgreSQL runs: by an index, with few rows that are read in vain."""
     running.as_owner(_MANY)
     with psycopg.connect(running.url, autocommit=True) as owner:
         owner.execute("VACUUM ANALYZE audit.entry")
@@ -590,7 +590,7 @@ async def test_no_question_reads_more_than_it_answers_of_many_entries(running: R
             query, arguments = entries_query(wanted, after, 101)
             explained = await running.database.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}", *arguments)
             nodes = _nodes(json.loads(explained)[0]["Plan"])
-            kinds = [node["Node Type"] for node in nodes]
-            assert not {"Seq Scan", "Sort"} & set(kinds), (name, kinds)
-            in_vain = sum(node.get("Rows Removed by Filter", 0) for node in nodes)
-            assert in_vain <= 2_000, (name, in_vain, explained)
+            scans = [node for node in nodes if "Scan" in node["Node Type"]]
+            assert all("Index" in one["Node Type"] or "Bitmap" in one["Node Type"] for one in scans), (name, explained)
+            read = sum(one["Actual Rows"] + one.get("Rows Removed by Filter", 0) for one in scans)
+            assert read <= 2_000, (name, read, explained)

@@ -398,7 +398,8 @@ class Server:
 
     def seal(self, size: int) -> None:
         if self.mark is None:
-            self.mark = Mark(self.last_id, self.next_transaction)
+            self.mark = Mark(self.last_id, self.next_transaction)  # its own, which ends at once
+            self.next_transaction += 1
         if min(self.alive, default=self.next_transaction) < self.mark.transaction:
             return
         ids = sorted(entry_id for entry_id in self.visible if self.head.last_id < entry_id <= self.mark.last_id)
