@@ -36,7 +36,10 @@ class Sealer:
         if self._mark is None and await self._store.last_id() == self._done_id:  # nothing happened
             return 0
         mark = self._mark = self._mark or await self._store.mark()
-        if await self._store.oldest_transaction() < mark.transaction:
+        before, from_on = await self._store.ended_transactions()
+        if before < mark.transaction:
+            if from_on <= mark.transaction:  # which has ended: so this is another server, restored from a dump
+                self._mark = None
             return 0
         self._mark = None
         head, blocks = await self._store.head(), 0

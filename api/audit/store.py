@@ -22,6 +22,10 @@ _SEAL: Final = "SELECT audit.seal($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
 _FORGET: Final = "SELECT first_block, last_block, entries, minutes FROM audit.forget($1, $2, $3)"
 _UNSEALED: Final = "SELECT count(*) FROM audit.entry WHERE id > $1"
 _GIVEN: Final = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM audit.entry_id_seq"
+_ENDED: Final = """
+SELECT pg_snapshot_xmin(s)::text::bigint AS before, pg_snapshot_xmax(s)::text::bigint AS from_on
+FROM pg_current_snapshot() AS s
+"""
 _OUTSIDE: Final = f"""
 SELECT id FROM (SELECT id FROM audit.entry WHERE id <= 0 UNION ALL SELECT id FROM audit.entry WHERE id > ({_GIVEN}))
     AS outside
@@ -101,10 +105,11 @@ class AuditStore:
         transaction = await self._database.fetchval("SELECT pg_current_xact_id()::text::bigint")
         return Mark(last_id, transaction)
 
-    async def oldest_transaction(self) -> int:
-        """All transactions before this one have ended."""
-        oldest: int = await self._database.fetchval("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
-        return oldest
+    async def ended_transactions(self) -> tuple[int, int]:
+        """All transactions before the first of these have ended, and none from the second on."""
+        row = await self._database.fetchrow(_ENDED)
+        assert row is not None  # noqa: S101  # without a FROM there is one
+        return row["before"], row["from_on"]
 
     async def rows(self, after_id: int, last_id: int, rows_max: int = BLOCK_ENTRIES_MAX) -> Sequence[Row]:
         """Entries of these ids, in their order."""

@@ -19,7 +19,7 @@ class KnownActor(Protocol):
 
     @property
     def name(self) -> str:
-        """Kind and subject, or the token's id."""
+        """Kind, and subject or the token's id: operator/ada."""
 
     @property
     def kind(self) -> str:

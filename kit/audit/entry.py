@@ -28,7 +28,7 @@ Token = Literal["", "stored", "signed"]
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who acted, and from where. `name`: kind and subject, or the token's id."""
+    """Who acted, and from where. `name`: kind, and subject or the token's id; or anonymous, system, cli/<account>."""
 
     name: str = ANONYMOUS
     role: str = ""  # the kind of token; empty: none

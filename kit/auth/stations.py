@@ -15,7 +15,7 @@ def check_covered(principal: Principal, station_id: str) -> None:
 def stations_within(principal: Principal, asked: Iterable[str] | None) -> list[str] | None:
     """The stations that are asked for, or without any those of the token; None: all there are. Never empty.
 
-    Raises Forbidden where one is asked for, or left, that the token is not for.
+    Raises Forbidden where one is asked for that the token is not for, or the token is for none.
     """
     wanted = list(asked or ())
     if principal.stations is None:
