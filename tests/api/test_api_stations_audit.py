@@ -42,7 +42,7 @@ async def test_of_an_import_each_station_that_changes_is_recorded(stations: Stat
 
     async def send(text: str, **params: Any) -> None:
         answer = await stations.client.post(
-            "/api/v1/stations/import", content=text.encode(), params=params, headers={"content-type": "text/csv"}
+            "/api/v1/stations/import", content=text.encode(), params={"format": "csv", **params}
         )
         assert answer.status_code == 200, answer.text
 

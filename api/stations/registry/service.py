@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 
-from msgspec import Meta
+from msgspec import Meta, Raw
 
 from api.stations.registry.events import station_changed
 from api.stations.registry.models import (
@@ -274,8 +274,8 @@ async def record(connection: Transaction, changes: Sequence[Change]) -> None:
 
 
 def _audited(change: Change) -> AuditedChange:
-    before, after = (None if one is None else one.model_dump(mode="json") for one in (change.before, change.after))
-    return AuditedChange(f"station.{change.kind}", f"station/{change.station_id}", before, after)
+    sides = (None if one is None else Raw(one.model_dump_json()) for one in (change.before, change.after))
+    return AuditedChange(f"station.{change.kind}", f"station/{change.station_id}", *sides)
 
 
 async def ensure_stations(database: Database, clock: Clock, registered: Mapping[str, Registered]) -> None:
