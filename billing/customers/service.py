@@ -61,8 +61,8 @@ class CustomerService:
             await store.change(connection, customer_id, before.version + 1, _data_of(wanted), self._clock.now())
             await _link(connection, customer_id, wanted.driver_ids)
             after = _known(await store.read(connection, customer_id), customer_id)
-            said = {"before": _audited(before), "after": _audited(after)}
-            await record(connection, "customer.changed", _entity(customer_id), **said)
+            entity, was, is_ = _entity(customer_id), _audited(before), _audited(after)
+            await record(connection, "customer.changed", entity, before=was, after=is_)
             return after
 
     async def delete(self, customer_id: UUID, version: int | None) -> None:

@@ -230,7 +230,8 @@ def _tamper(stored: Stored, what: str, data: st.DataObject) -> None:
                     break
         case "delete blocks" if places:
             begin, end = sorted(data.draw(st.tuples(*[st.sampled_from([*places, len(places)])] * 2)))
-            gone, stored.blocks[begin:end] = stored.blocks[begin:end], []
+            gone = stored.blocks[begin:end]
+            del stored.blocks[begin:end]
             if gone and data.draw(st.booleans()):
                 for entry_id in [one for one in sealed if gone[0].after_id < one <= gone[-1].last_id]:
                     stored.rows.pop(entry_id, None)

@@ -89,8 +89,7 @@ class TemplateService:
         if stored != new.version + 1:
             raise Conflict(f"the template is at version {version}, not {new.version}: read it and decide anew")
         after, version = await store.edited_template(connection, key)
-        said = {"before": _audited(before), "after": _audited(after)}
-        await record(connection, "template.edited", _entity(key), **said)
+        await record(connection, "template.edited", _entity(key), before=_audited(before), after=_audited(after))
         return _template(key, after, version)
 
     async def reset_template(self, connection: Transaction, key: TemplateKey, editor: str) -> StoredTemplate:

@@ -52,8 +52,8 @@ class DemandService:
                 raise AssertionError("the rule was put in this transaction")
             _check_base(target, rule, row)
             if before is None or _rule_of(before) != rule:
-                said = {"before": None if before is None else _audited(before), "after": _audited(row)}
-                await record(connection, "demand_rule.set", _entity(target), **said)
+                was = None if before is None else _audited(before)
+                await record(connection, "demand_rule.set", _entity(target), before=was, after=_audited(row))
             return _state_of(row)
 
     async def delete(self, target: TariffTarget, operator: Principal) -> None:

@@ -274,8 +274,8 @@ async def record(connection: Transaction, changes: Sequence[Change]) -> None:
 
 
 def _audited(change: Change) -> AuditedChange:
-    sides = (None if one is None else Raw(one.model_dump_json()) for one in (change.before, change.after))
-    return AuditedChange(f"station.{change.kind}", f"station/{change.station_id}", *sides)
+    before, after = (None if one is None else Raw(one.model_dump_json()) for one in (change.before, change.after))
+    return AuditedChange(f"station.{change.kind}", f"station/{change.station_id}", before, after)
 
 
 async def ensure_stations(database: Database, clock: Clock, registered: Mapping[str, Registered]) -> None:
