@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Final, NamedTuple, Self
 
 from kit.audit.chain import DIGEST_BYTES, Block, Head, Row, digest_of, entries_hash, hash_of
@@ -44,7 +45,9 @@ class RetentionRecord(NamedTuple):
             numbers = [before[name] for name in ("first_block", "last_block", "entries")]
         except (ValueError, TypeError, KeyError, RecursionError):
             return None
-        return cls(row["recorded_at"], *numbers) if all(type(number) is int for number in numbers) else None
+        if not all(type(number) is int for number in numbers) or not 1 <= numbers[0] <= numbers[1]:
+            return None
+        return cls(row["recorded_at"], *numbers)
 
 
 class ChainCheck:
@@ -96,6 +99,9 @@ class ChainCheck:
         before = self._before_records
         if before is not None and (self._youngest_at is None or self._youngest_at - before.newest_at < KEPT_MIN):
             yield ChainFault(before.number, None, _UNRECORDED)
+        for record, following in pairwise(self._records):
+            if following.first_block != record.last_block + 1:
+                yield ChainFault(following.first_block, None, "records of retention do not follow each other there")
         last_block = self._records[-1].last_block if self._records else 0
         if last_block > self.head.number:
             yield ChainFault(last_block, None, "is not there, and retention has recorded that it deleted its entries")

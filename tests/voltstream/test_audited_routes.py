@@ -44,7 +44,7 @@ def _texts(call: ast.Call) -> Iterator[str]:
         if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
             yield argument.value
         elif isinstance(argument, ast.JoinedStr):
-            yield "".join(one.value if isinstance(one, ast.Constant) else "*" for one in argument.values)
+            yield "".join(str(one.value) if isinstance(one, ast.Constant) else "*" for one in argument.values)
 
 
 def _recorded_in_code() -> set[str]:
