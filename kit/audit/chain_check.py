@@ -15,7 +15,7 @@ from typing import Final, NamedTuple, Self
 
 from kit.audit.chain import DIGEST_BYTES, Block, Head, Row, digest_of, entries_hash, hash_of
 
-KEPT_MIN: Final = timedelta(days=360)  # audit.forget deletes nothing that is younger
+KEPT_MIN: Final = timedelta(days=360)  # audit.forget deletes what is older alone
 FORGOTTEN: Final = "audit.forgotten"
 _UNRECORDED: Final = "its entries were deleted, and retention has no record of it"
 
@@ -97,7 +97,7 @@ class ChainCheck:
     def finish(self) -> Iterator[ChainFault]:
         """What is wrong with the chain as a whole."""
         before = self._before_records
-        if before is not None and (self._youngest_at is None or self._youngest_at - before.newest_at < KEPT_MIN):
+        if before is not None and (self._youngest_at is None or self._youngest_at - before.newest_at <= KEPT_MIN):
             yield ChainFault(before.number, None, _UNRECORDED)
         for record, following in pairwise(self._records):
             if following.first_block != record.last_block + 1:
@@ -125,7 +125,7 @@ class ChainCheck:
         record = self._records[self._place]
         age = min(record.at, self._now) - block.newest_at
         self.youngest_forgotten = age if self.youngest_forgotten is None else min(age, self.youngest_forgotten)
-        if age < KEPT_MIN:
+        if age <= KEPT_MIN:
             yield ChainFault(block.number, None, f"its entries were deleted when they were {age.days} days old")
         if block.number < record.first_block:
             if self._place:

@@ -9,6 +9,7 @@ from fastapi.routing import iter_route_contexts
 
 import voltstream
 from ingest.gateway import PATH
+from voltstream.architecture_tables import SECURITY_PAGE, audit_tables, written
 from voltstream.audited_routes import RECORDED, REQUEST_ONLY, Operation
 from voltstream.services import all_services
 
@@ -72,3 +73,8 @@ def test_every_action_is_recorded_somewhere_and_every_one_that_is_recorded_is_of
 
     assert {action for action in declared if not is_recorded(action)} == set()
     assert literal - declared == set()
+
+
+def test_the_tables_in_the_documentation_are_those_of_the_list() -> None:
+    page = SECURITY_PAGE.read_text(encoding="utf-8")
+    assert page == written(page, audit_tables()), "run `python -m voltstream.architecture_tables`"
