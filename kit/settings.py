@@ -146,6 +146,13 @@ class Settings(BaseSettings):
     jwt_scopes_claim: str = Field(
         "", max_length=256, description="claim with the scopes that a token has of its roles'; empty: it has all"
     )
+    # With a bound, revocations are deleted once no token that they are about can be valid (kit/auth/token_store.py).
+    jwt_lifetime_days_max: int = Field(
+        0,
+        ge=0,
+        le=3_660,
+        description="signed tokens say when they were issued (`iat`) and live no longer; 0: no bound",
+    )
 
     # Kubernetes mounts a ConfigMap as such a folder. Its files are read again when they change (kit/config/folder.py).
     config_dir: str = Field(

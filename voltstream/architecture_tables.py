@@ -8,6 +8,7 @@ from typing import Any, Final
 from kit.auth.scopes import KINDS, scopes_of
 from kit.service import Service
 from schemas.topics import CONFIG_UPDATED
+from voltstream.audited_routes import RECORDED, REQUEST_ONLY, Operation
 from voltstream.services import SUBSETS, all_services, follows_config
 
 PAGE: Final = Path(__file__).parents[1] / "ARCHITECTURE.md"
@@ -24,6 +25,22 @@ def roles_table() -> dict[str, str]:
     """Name -> table in Markdown: what each role may do."""
     rows = [(f"`{kind}`", _codes(sorted(scopes_of(kind)))) for kind in KINDS]
     return {"roles": _table(("role", "scopes"), rows)}
+
+
+def audit_tables() -> dict[str, str]:
+    """Name -> table in Markdown: actions with what was before and after, by route; and routes without them."""
+    recorded = [(_operation(one), _codes(actions)) for one, actions in RECORDED.items()]
+    reasons = {reason: [one for one in REQUEST_ONLY if REQUEST_ONLY[one] == reason] for reason in REQUEST_ONLY.values()}
+    others = [(", ".join(map(_operation, some)), reason) for reason, some in reasons.items()]
+    return {
+        "recorded": _table(("route", "entries with before and after"), recorded),
+        "request-only": _table(("route", "why there is the request's entry alone"), others),
+    }
+
+
+def _operation(operation: Operation) -> str:
+    method, path = operation
+    return f"`{method} {path.removeprefix('/api/v1')}`"
 
 
 def written(page: str, derived: dict[str, str]) -> str:
@@ -94,5 +111,5 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 if __name__ == "__main__":
-    for _page, _derived in ((PAGE, tables(all_services())), (SECURITY_PAGE, roles_table())):
+    for _page, _derived in ((PAGE, tables(all_services())), (SECURITY_PAGE, roles_table() | audit_tables())):
         _page.write_text(written(_page.read_text(encoding="utf-8"), _derived), encoding="utf-8")

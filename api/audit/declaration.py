@@ -5,7 +5,7 @@ from typing import Final
 from api.audit.components import Audit, open_audit
 from api.audit.routes import router
 from api.audit.settings import AuditSettings
-from kit.audit.entry import COUNT_TELEMETRY, RECORD
+from kit.audit.entry import COUNT_TELEMETRY, RECORD, RECORD_BATCH
 from kit.service import Contract, Job, Service
 
 SEAL_EVERY_S: Final = 10.0
@@ -29,6 +29,7 @@ SERVICE: Final = Service(
     by_functions=True,
     contracts=(
         Contract(RECORD, "adds entries, in the transaction of what they are about; every service may"),
+        Contract(RECORD_BATCH, "adds entries of a process's requests; a batch that is sent again, once"),
         Contract(COUNT_TELEMETRY, "adds the requests with readings of a minute, by token"),
     ),
     jobs=(Job("entries into blocks", _seal, SEAL_EVERY_S), Job("entries past retention", _forget)),

@@ -1,20 +1,23 @@
 """Sealing entries into blocks, checking the chain, and deleting what is past retention. No SQL here."""
 
+import asyncio
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Final
 
 from api.audit.settings import AuditSettings
 from api.audit.store import AuditStore
-from kit.audit.chain import BLOCK_ENTRIES_MAX, ChainCheck, Fault, Head, Mark, seal
+from kit.audit.chain import BLOCK_ENTRIES_MAX, Head, Mark, seal
+from kit.audit.chain_check import ChainCheck, ChainFault
 from kit.clock import Clock
 from kit.database.postgres import Database
 from kit.observability.logs import get_logger
 
 FAULTS_MAX: Final = 1_000  # that a check names
 YEAR_DAYS: Final = 365.25
-_BLOCKS_AT_ONCE: Final = 20  # of a transaction that deletes: 200,000 entries
+_BLOCKS_AT_ONCE: Final = 5  # of a transaction that deletes: 50,000 entries
 _log = get_logger(__name__)
 
 
@@ -30,16 +33,19 @@ class Sealer:
     async def run(self) -> int:
         """Seal what can be, and return the number of blocks. An entry waits as long as a transaction of any database of
         the server that had begun when it was noted. Raises Unavailable."""
-        mark = self._mark = self._mark or await self._store.mark()
-        if mark.last_id == self._done_id:  # nothing happened
-            self._mark = None
+        if self._mark is None and await self._store.last_id() == self._done_id:  # nothing happened
             return 0
-        if await self._store.oldest_transaction() < mark.transaction:
+        mark = self._mark = self._mark or await self._store.mark()
+        before, from_on = await self._store.ended_transactions()
+        if before < mark.transaction:
+            if from_on <= mark.transaction:  # which has ended: so this is another server, restored from a dump
+                self._mark = None
             return 0
         self._mark = None
         head, blocks = await self._store.head(), 0
         while rows := await self._store.rows(head.last_id, mark.last_id, BLOCK_ENTRIES_MAX):
-            block = seal(rows, head, self._clock.now())
+            # In a thread: of a large block the hashes take 0.3 s, for which no request would be answered.
+            block = await asyncio.to_thread(seal, rows, head, self._clock.now())
             if not await self._store.add(block):
                 return blocks
             # In the log, which is kept elsewhere, the hash shows that the end of the chain was not cut off.
@@ -58,9 +64,18 @@ class Verification:
     entries: int
     forgotten_blocks: int
     forgotten_entries: int
+    forgotten_days_min: int | None  # how old they were when retention deleted them
     unsealed: int
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[ChainFault] = field(default_factory=list)
     faults_omitted: int = 0
+
+    def add(self, faults: Iterable[ChainFault]) -> None:
+        """Keep the first FAULTS_MAX of all, and count the others."""
+        for fault in faults:
+            if len(self.faults) < FAULTS_MAX:
+                self.faults.append(fault)
+            else:
+                self.faults_omitted += 1
 
 
 async def verify(database: Database, logged: Mapping[int, bytes] | None = None) -> Verification:
@@ -71,29 +86,21 @@ async def verify(database: Database, logged: Mapping[int, bytes] | None = None) 
 
 
 async def _verified(store: AuditStore, logged: Mapping[int, bytes]) -> Verification:
-    chain, faults, omitted = ChainCheck(), list[Fault](), 0
-    missing = dict(logged)
+    chain = ChainCheck(await store.retention_records(), await store.now(), logged)
+    found = Verification(chain.head, 0, 0, 0, 0, None, 0)
     async for block in store.blocks():
         # One more than there should be: enough to find that there are too many.
         rows = await store.rows(block.after_id, block.last_id, block.entries + FAULTS_MAX)
-        if missing.pop(block.number, block.hash) != block.hash:
-            faults.append(Fault(block.number, None, "is another one than was logged"))
-        for fault in chain.check(block, rows):
-            if len(faults) < FAULTS_MAX:
-                faults.append(fault)
-            else:
-                omitted += 1
-    faults += [Fault(number, None, "was logged, and is not there") for number in sorted(missing)]
-    return Verification(
-        head=chain.head,
-        blocks=chain.blocks,
-        entries=chain.entries,
-        forgotten_blocks=chain.forgotten,
-        forgotten_entries=chain.forgotten_entries,
-        unsealed=await store.unsealed(chain.head.last_id),
-        faults=faults,
-        faults_omitted=omitted,
-    )
+        found.add(chain.check(block, rows))
+    found.add(chain.finish())
+    for entry_id in await store.outside(FAULTS_MAX):
+        found.add([ChainFault(0, entry_id, "was added with an id that was never given")])
+    youngest: timedelta | None = chain.youngest_forgotten
+    found.head, found.blocks, found.entries = chain.head, chain.blocks, chain.entries
+    found.forgotten_blocks, found.forgotten_entries = chain.forgotten, chain.forgotten_entries
+    found.forgotten_days_min = None if youngest is None else youngest.days
+    found.unsealed = await store.unsealed(chain.head.last_id)
+    return found
 
 
 class Retention:
@@ -119,6 +126,6 @@ class Retention:
                     entries=gone.entries,
                     telemetry_minutes=gone.minutes,
                 )
-            if gone.last_block is None:
+            if gone.last_block is None and not gone.minutes:
                 return entries
             entries += gone.entries

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 
 from kit.audit.chain import BLOCK_ENTRIES_MAX, COLUMNS, Block, Head, Mark, Row
+from kit.audit.chain_check import FORGOTTEN, RetentionRecord
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
 from kit.web.paging import Cursor, Int64, Micros, from_micros
@@ -20,6 +21,17 @@ _BLOCKS: Final = f"SELECT {_BLOCK_COLUMNS} FROM audit.block WHERE number > $1 OR
 _SEAL: Final = "SELECT audit.seal($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
 _FORGET: Final = "SELECT first_block, last_block, entries, minutes FROM audit.forget($1, $2, $3)"
 _UNSEALED: Final = "SELECT count(*) FROM audit.entry WHERE id > $1"
+_GIVEN: Final = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM audit.entry_id_seq"
+_ENDED: Final = """
+SELECT pg_snapshot_xmin(s)::text::bigint AS before, pg_snapshot_xmax(s)::text::bigint AS from_on
+FROM pg_current_snapshot() AS s
+"""
+_OUTSIDE: Final = f"""
+SELECT id FROM (SELECT id FROM audit.entry WHERE id <= 0 UNION ALL SELECT id FROM audit.entry WHERE id > ({_GIVEN}))
+    AS outside
+ORDER BY id LIMIT $1
+"""  # noqa: S608  # our own text
+_RECORDS: Final = "SELECT recorded_at, before FROM audit.entry WHERE action = $1 ORDER BY at, id"
 _CONDITIONS: Final = {
     "actor": "actor = {}",
     "action": "action = {}",
@@ -72,35 +84,32 @@ class AuditStore:
 
     async def entries(self, wanted: EntryFilter, after: EntryCursor | None, rows_max: int) -> list[asyncpg.Record]:
         """Up to rows_max entries, newest first."""
-        asked = {name: value for name in _CONDITIONS if (value := getattr(wanted, name)) is not None}
-        conditions = [_CONDITIONS[name].format(f"${place}") for place, name in enumerate(asked, 1)]
-        arguments: list[object] = list(asked.values())
-        if after is not None:
-            arguments += [from_micros(after.at_us), after.id]
-            conditions.append(f"(at, id) < (${len(arguments) - 1}, ${len(arguments)})")
-        where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-        query = (
-            f"SELECT {_COLUMNS} FROM audit.entry {where} "  # noqa: S608  # our own names
-            f"ORDER BY at DESC, id DESC LIMIT ${len(arguments) + 1}"
-        )
-        return await self._database.fetch(query, *arguments, rows_max)
+        query, arguments = entries_query(wanted, after, rows_max)
+        return await self._database.fetch(query, *arguments)
 
     async def head(self) -> Head:
         """The end of the chain."""
         row = await self._database.fetchrow(_HEAD)
         return Head() if row is None else Head(*row)
 
+    async def last_id(self) -> int:
+        """The last id that was given; 0: none was."""
+        last_id: int = await self._database.fetchval(_GIVEN)
+        return last_id
+
     async def mark(self) -> Mark:
-        """The last id that was given, and the first transaction that had not begun after that was read."""
-        last_id = await self._database.fetchval("SELECT last_value FROM audit.entry_id_seq")
-        # A statement of its own, whose snapshot is younger.
-        transaction = await self._database.fetchval("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
+        """The last id that was given, and a transaction that began after that was read."""
+        last_id = await self.last_id()
+        # A new one, and a statement of its own. The xmax of a snapshot will not do: it is one past the last transaction
+        # that has *ended*, and one that is alive may have a greater number.
+        transaction = await self._database.fetchval("SELECT pg_current_xact_id()::text::bigint")
         return Mark(last_id, transaction)
 
-    async def oldest_transaction(self) -> int:
-        """The oldest transaction that is alive; where none is, the next one."""
-        oldest: int = await self._database.fetchval("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
-        return oldest
+    async def ended_transactions(self) -> tuple[int, int]:
+        """All transactions before the first of these have ended, and none from the second on."""
+        row = await self._database.fetchrow(_ENDED)
+        assert row is not None  # noqa: S101  # without a FROM there is one
+        return row["before"], row["from_on"]
 
     async def rows(self, after_id: int, last_id: int, rows_max: int = BLOCK_ENTRIES_MAX) -> Sequence[Row]:
         """Entries of these ids, in their order."""
@@ -133,6 +142,20 @@ class AuditStore:
                 yield _block(row)
             number = rows[-1]["number"]
 
+    async def now(self) -> datetime:
+        """The time by the database's clock."""
+        now: datetime = await self._database.fetchval("SELECT clock_timestamp()")
+        return now
+
+    async def retention_records(self) -> list[RetentionRecord]:
+        """What retention says that it deleted."""
+        found = [RetentionRecord.of(row) for row in await self._database.fetch(_RECORDS, FORGOTTEN)]
+        return [record for record in found if record is not None]
+
+    async def outside(self, rows_max: int) -> list[int]:
+        """Ids of entries that no sequence gave, which no block can have."""
+        return [row["id"] for row in await self._database.fetch(_OUTSIDE, rows_max)]
+
     async def unsealed(self, last_id: int) -> int:
         """Entries after that id."""
         count: int = await self._database.fetchval(_UNSEALED, last_id)
@@ -144,6 +167,20 @@ class AuditStore:
         row = await self._database.fetchrow(_FORGET, days, blocks_max, telemetry_days)
         assert row is not None  # noqa: S101  # the function returns one
         return Forgotten(*row)
+
+
+def entries_query(wanted: EntryFilter, after: EntryCursor | None, rows_max: int) -> tuple[str, list[object]]:
+    """The query of up to rows_max entries, newest first, and its arguments."""
+    asked = {name: value for name in _CONDITIONS if (value := getattr(wanted, name)) is not None}
+    conditions = [_CONDITIONS[name].format(f"${place}") for place, name in enumerate(asked, 1)]
+    arguments: list[object] = list(asked.values())
+    if after is not None:
+        arguments += [from_micros(after.at_us), after.id]
+        conditions.append(f"(at, id) < (${len(arguments) - 1}, ${len(arguments)})")
+    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    arguments.append(rows_max)
+    query = f"SELECT {_COLUMNS} FROM audit.entry {where} ORDER BY at DESC, id DESC LIMIT ${len(arguments)}"  # noqa: S608  # our own names
+    return query, arguments
 
 
 def _block(row: asyncpg.Record) -> Block:

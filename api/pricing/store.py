@@ -108,7 +108,8 @@ class NewTariff:
 
 
 async def lock_rule(connection: Transaction, target: TariffTarget) -> None:
-    """Until the transaction ends no demand rule moves the target's price, and nobody changes its rule."""
+    """Until the transaction ends no demand rule moves the target's price, and nobody changes its rule or makes one."""
+    await connection.execute(_LOCK, f"voltstream demand rule {target.kind} {target.name}")
     await connection.execute(_LOCK_RULE, target.kind, target.name)
 
 

@@ -20,6 +20,7 @@ from api.sessions.request_store import SCHEMA
 from api.sessions.settings import REMOTE_START
 from api.sessions.store import SessionFilter
 from kit.auth.requirements import require_scope
+from kit.auth.stations import check_covered
 from kit.auth.token_store import Principal
 from kit.config.flags import FlagSubject
 from kit.instants import Instant
@@ -180,8 +181,7 @@ async def stop(
 
 def _driver_of(caller: Principal, new: SessionRequest) -> str:
     """The driver for whom a charge is requested."""
-    if not caller.covers(new.station_id):
-        raise Forbidden(f"the token is not for station {new.station_id}")
+    check_covered(caller, new.station_id)
     driver_id = caller.own_driver
     if driver_id is None:
         if new.driver_id is None:

@@ -8,6 +8,7 @@ from billing.customers import store
 from billing.customers.models import Customer, NetworkAddress, NewCustomer, PostalAddress
 from billing.customers.store import CustomerCursor, CustomerStore
 from billing.statements.store import any_waiting
+from kit.audit.recording import record
 from kit.clock import Clock
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
@@ -46,7 +47,9 @@ class CustomerService:
         customer_id = uuid4()
         await store.add(connection, customer_id, _data_of(wanted), self._clock.now())
         await _link(connection, customer_id, wanted.driver_ids)
-        return _known(await store.read(connection, customer_id), customer_id)
+        added = _known(await store.read(connection, customer_id), customer_id)
+        await record(connection, "customer.added", _entity(customer_id), after=_audited(added))
+        return added
 
     async def replace(self, customer_id: UUID, version: int | None, wanted: NewCustomer) -> Customer:
         """Replace what is said of a customer. `version`: as kit.web.versions.version_of has it.
@@ -54,21 +57,25 @@ class CustomerService:
         Raises NotFound, VersionNeeded, VersionChanged, Conflict where a driver has another customer.
         """
         async with self._database.transaction() as connection:
-            current = await _lock(connection, customer_id, version)
-            await store.change(connection, customer_id, current + 1, _data_of(wanted), self._clock.now())
+            before = await _lock(connection, customer_id, version)
+            await store.change(connection, customer_id, before.version + 1, _data_of(wanted), self._clock.now())
             await _link(connection, customer_id, wanted.driver_ids)
-            return _known(await store.read(connection, customer_id), customer_id)
+            after = _known(await store.read(connection, customer_id), customer_id)
+            entity, was, is_ = _entity(customer_id), _audited(before), _audited(after)
+            await record(connection, "customer.changed", entity, before=was, after=is_)
+            return after
 
     async def delete(self, customer_id: UUID, version: int | None) -> None:
         """Delete a customer. Raises NotFound, VersionNeeded, VersionChanged, Conflict where charges wait."""
         async with self._database.transaction() as connection:
-            await _lock(connection, customer_id, version)
+            before = await _lock(connection, customer_id, version)
             if await any_waiting(connection, customer_id):
                 raise Conflict(
                     f"charges wait for the next collective invoice of customer {customer_id}: "
                     "delete the customer when it is issued"
                 )
             await store.delete(connection, customer_id)
+            await record(connection, "customer.deleted", _entity(customer_id), before=_audited(before))
 
 
 def customer_of(row: Mapping[str, Any]) -> Customer:
@@ -83,12 +90,20 @@ def customer_of(row: Mapping[str, Any]) -> Customer:
     )
 
 
-async def _lock(connection: Transaction, customer_id: UUID, version: int | None) -> int:
+def _entity(customer_id: UUID) -> str:
+    return f"customer/{customer_id}"
+
+
+def _audited(customer: Customer) -> dict[str, Any]:
+    return customer.model_dump(mode="json", exclude={"id"})
+
+
+async def _lock(connection: Transaction, customer_id: UUID, version: int | None) -> Customer:
     current = await store.lock(connection, customer_id)
     if current is None:
         raise NotFound(f"no customer {customer_id}")
     check_version(f"customer {customer_id}", version, current)
-    return current
+    return _known(await store.read(connection, customer_id), customer_id)
 
 
 async def _link(connection: Transaction, customer_id: UUID, drivers: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ ledger.
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter
 
@@ -18,6 +18,7 @@ from ingest.grouping import RequestContext
 from ingest.reingest import store
 from ingest.reingest.judgement import Judgement, judge
 from ingest.reingest.models import REFUSED_LISTED_MAX, RefusedAgain, ReplayAnswer, ReplayRequest
+from kit.audit.recording import record
 from kit.auth.token_store import Principal
 from kit.errors import Overloaded
 from kit.messaging.outbox import Transaction
@@ -68,6 +69,7 @@ class ReplayService:
             if not request.dry_run and judgement.replayed:
                 await self._accept(judgement, str(who.token_id))
                 await store.mark(transaction, judgement.replayed, who.name, correlation_id.get())
+                await record(transaction, "quarantine.replayed", "quarantine", after=_audited(judgement))
         finally:
             self._running -= 1
         if not request.dry_run:
@@ -90,6 +92,12 @@ class ReplayService:
         _log.info(
             "quarantine_replayed", by=who.name, replayed=replayed, readings=judgement.readings, refused=refused
         )  # fmt: skip
+
+
+def _audited(judgement: Judgement) -> dict[str, Any]:
+    """The items themselves stay in quarantine, with what they were."""
+    ids = [row.id for row in judgement.replayed]
+    return {"items": ids, "readings": judgement.readings, "refused": len(judgement.refused)}
 
 
 def _answer(request: ReplayRequest, judgement: Judgement, found: list[int]) -> ReplayAnswer:

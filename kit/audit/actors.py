@@ -7,7 +7,7 @@ from uuid import UUID
 from starlette.types import Scope
 
 from kit.audit.entry import Actor, Token
-from kit.web.addresses import network_of
+from kit.web.addresses import address_of, network_of
 from kit.web.request_scope import PRINCIPAL, PRINCIPALS, selected_route
 
 current_request: Final[ContextVar[Scope | None]] = ContextVar("audited_request", default=None)
@@ -19,7 +19,7 @@ class KnownActor(Protocol):
 
     @property
     def name(self) -> str:
-        """Kind and subject, or the token's id."""
+        """Kind, and subject or the token's id: operator/ada."""
 
     @property
     def kind(self) -> str:
@@ -35,8 +35,7 @@ def actor_of(scope: Scope) -> Actor:
     principal: KnownActor | None = scope.get(PRINCIPAL)
     if principal is None:  # refused, or not asked yet
         principal = next(iter(scope.get(PRINCIPALS, ())), None)
-    client = scope.get("client")
-    address = network_of(client[0]) if client else ""
+    address = network_of(address_of(scope))
     if principal is None:
         return Actor(address=address)
     authorization = next((value for key, value in scope["headers"] if key == b"authorization"), b"")

@@ -1,18 +1,18 @@
-"""The chain of blocks that seals entries: what is hashed, and what a check of it finds. Pure.
+"""The chain of blocks that seals entries: what is hashed, and when. Pure.
 
 A block has the entries with ids above its `after_id` and up to its `last_id`, in the order of ids. Its hash is of its
 header, in which are the hash of the block before and that of its entries. So a block whose entries were deleted when
-their time was over is still checked by its header.
+their time was over is still checked by its header; that it was over is checked, too (kit/audit/chain_check.py).
 
 Ids are given before a transaction commits, so a smaller one may appear later. A `Mark` says when no more can: it has
-the last id given and then, read later, the first transaction that had not begun. Once that is the oldest alive, all
-that took an id of before are over (audit.record takes its transaction's number before an id).
+the last id given and the number of a transaction that began after that was read. Once all transactions before that one
+have ended, all that took an id of before have (audit.record takes its transaction's number before an id).
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
@@ -72,15 +72,6 @@ class Block:
         return Head(self.number, self.last_id, self.hash)
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Something that was changed after it was sealed. `entry_id`: None where it is about the block."""
-
-    block: int
-    entry_id: int | None
-    what: str
-
-
 def canonical(value: object) -> bytes:
     """The value's one encoding, whatever the order of members; of different values it is different. Raises TypeError
     for what has no such encoding, a float above all."""
@@ -135,11 +126,11 @@ def seal(rows: Sequence[Row], head: Head, sealed_at: datetime) -> Block:
         sealed_at=sealed_at,
         entry_ids=ids,
         digests=digests,
-        entries_hash=_entries_hash(ids, digests),
+        entries_hash=entries_hash(ids, digests),
         previous=head.hash,
         hash=b"",
     )
-    return Block(**{**_members(draft), "hash": hash_of(draft)})
+    return replace(draft, hash=hash_of(draft))
 
 
 def hash_of(block: Block) -> bytes:
@@ -151,63 +142,6 @@ def hash_of(block: Block) -> bytes:
     return hashlib.sha256(canonical(header)).digest()
 
 
-class ChainCheck:
-    """Checks a chain, block by block from the first."""
-
-    def __init__(self) -> None:
-        self.head = Head()
-        self.blocks = 0
-        self.entries = 0  # that were there and as they were sealed
-        self.forgotten = 0  # blocks whose entries are past retention
-        self.forgotten_entries = 0
-
-    def check(self, block: Block, rows: Iterable[Row]) -> Iterator[Fault]:
-        """What is wrong with the next block. `rows`: the entries with ids of its range, in their order."""
-        number = block.number
-        if number != self.head.number + 1:
-            yield Fault(self.head.number + 1, None, f"is missing: block {number} follows {self.head.number}")
-        if block.after_id != self.head.last_id or block.previous != self.head.hash:
-            yield Fault(number, None, "does not follow the block before it")
-        if block.hash != hash_of(block):
-            yield Fault(number, None, "its header was changed")
-        self.head = block.head
-        self.blocks += 1
-        if block.entry_ids is None or block.digests is None:
-            yield from self._check_forgotten(block, rows)
-            return
-        listed = block.entry_ids, block.digests
-        if len(block.digests) != len(block.entry_ids) * DIGEST_BYTES or _entries_hash(*listed) != block.entries_hash:
-            yield Fault(number, None, "its list of entries was changed")
-        yield from self._check_entries(block, rows)
-
-    def _check_forgotten(self, block: Block, rows: Iterable[Row]) -> Iterator[Fault]:
-        if self.forgotten != self.blocks - 1:
-            yield Fault(block.number, None, "its entries were deleted, and those of a block before it are still there")
-        for row in rows:
-            yield Fault(block.number, row["id"], "was added to a block whose entries are past retention")
-        self.forgotten += 1
-        self.forgotten_entries += block.entries
-
-    def _check_entries(self, block: Block, rows: Iterable[Row]) -> Iterator[Fault]:
-        assert block.entry_ids is not None  # noqa: S101  # see check
-        assert block.digests is not None  # noqa: S101  # see check
-        digests = [block.digests[at : at + DIGEST_BYTES] for at in range(0, len(block.digests), DIGEST_BYTES)]
-        missing = dict(zip(block.entry_ids, digests, strict=False))
-        for row in rows:
-            sealed = missing.pop(row["id"], None)
-            if sealed is None:
-                yield Fault(block.number, row["id"], "was added after the block was sealed")
-            elif sealed != digest_of(row):
-                yield Fault(block.number, row["id"], "was changed")
-            else:
-                self.entries += 1
-        for entry_id in missing:
-            yield Fault(block.number, entry_id, "was deleted")
-
-
-def _entries_hash(entry_ids: Sequence[int], digests: bytes) -> bytes:
+def entries_hash(entry_ids: Sequence[int], digests: bytes) -> bytes:
+    """The hash of a block's list of entries."""
     return hashlib.sha256(canonical([list(entry_ids), digests])).digest()
-
-
-def _members(block: Block) -> dict[str, Any]:
-    return {name: getattr(block, name) for name in Block.__slots__}

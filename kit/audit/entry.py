@@ -13,6 +13,7 @@ from kit.database.migrations import Migrations
 
 AUDIT: Final = Migrations("audit", Path(__file__).parent / "migrations")
 RECORD: Final = "audit.record(jsonb)"
+RECORD_BATCH: Final = "audit.record_batch(text,bigint,jsonb)"
 COUNT_TELEMETRY: Final = "audit.count_telemetry(timestamp with time zone,text,uuid[],bigint[],bigint)"
 RECORD_SQL: Final = "SELECT audit.record($1::jsonb)"
 
@@ -27,7 +28,7 @@ Token = Literal["", "stored", "signed"]
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who acted, and from where. `name`: kind and subject, or the token's id."""
+    """Who acted, and from where. `name`: kind, and subject or the token's id; or anonymous, system, cli/<account>."""
 
     name: str = ANONYMOUS
     role: str = ""  # the kind of token; empty: none
@@ -74,7 +75,7 @@ def entry_of(actor: Actor, *, at: datetime | None, action: str, correlation_id: 
 
 
 def encoded(entries: list[Entry]) -> str:
-    """The argument of audit.record."""
+    """The argument of audit.record and audit.record_batch."""
     return msgspec.json.encode(entries, enc_hook=str).decode()
 
 

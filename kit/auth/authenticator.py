@@ -29,7 +29,8 @@ from kit.errors import Unavailable
 from kit.futures import done_within, mark_seen
 from kit.observability.logs import get_logger
 from kit.validation import COPY_IT_WHOLE
-from kit.web.limits.requests import QUOTA, address_of, limits_of
+from kit.web.addresses import address_of
+from kit.web.limits.requests import QUOTA, limits_of
 from kit.web.problem import Problem
 from kit.web.request_scope import PRINCIPAL, PRINCIPALS
 from kit.web.route_rules import ACCEPTED
@@ -218,8 +219,10 @@ class Authenticator:
         if self._signed is not None and "." in token:  # no stored token has one
             if self._revocations is None:
                 raise Unavailable("which signed tokens are revoked is not known: PostgreSQL does not answer")
-            if self._signed.known(token) is None:
-                _check_look_up(request)
+            known = self._signed.known(token)
+            if known is not None:
+                return known
+            _check_look_up(request)
             try:
                 return await _signed_by_a_key_of(self._signed, token)
             except InvalidToken as error:

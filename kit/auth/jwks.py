@@ -52,7 +52,7 @@ class JwksKeys:
         self._issuer = issuer
         self._monotonic_s = clock.monotonic_s
         self._fetch = fetch or fetch_over_http
-        self._documents: dict[str, object] = {}  # the keys as they were read
+        self._documents: dict[str, list[object]] = {}  # the keys as they were read
         self._keys: Mapping[str, TrustedKey] | None = None  # None: never read
         self._version = 0
         self._asked_s = -READ_EVERY_S
@@ -101,7 +101,8 @@ class JwksKeys:
             url = self._url or await self._discovered()
             documents = _documents_of(_object_of(await self._fetch(url), url), url)
         if self._keys is None or documents != self._documents:
-            keys = {kid: key for kid, one in documents.items() if (key := _key_of(one)) is not None}
+            usable = {kid: [key for one in some if (key := _key_of(one))] for kid, some in documents.items()}
+            keys = {kid: some[0] for kid, some in usable.items() if some}
             if not keys:
                 raise ValueError(f"{url} has no key to verify signatures with")
             self._documents, self._keys = documents, keys
@@ -186,16 +187,16 @@ def _object_of(body: bytes, url: str) -> Mapping[str, Any]:
         raise ValueError(f"{url} is no JSON object") from None
 
 
-def _documents_of(jwks: Mapping[str, Any], url: str) -> dict[str, object]:
-    """The JWKs by `kid`; those without one by an empty one."""
+def _documents_of(jwks: Mapping[str, Any], url: str) -> dict[str, list[object]]:
+    """The JWKs by `kid`; those without one by an empty one. Several may have one `kid`: one to encrypt, one to sign."""
     documents = jwks.get("keys")
     if not isinstance(documents, list) or len(documents) > KEYS_MAX:
         raise ValueError(f"{url} has no `keys`, a list of at most {KEYS_MAX}")
-    found: dict[str, object] = {}
+    found: dict[str, list[object]] = {}
     for one in documents:
         kid = one.get("kid", "") if isinstance(one, dict) else None
         if isinstance(kid, str) and len(kid) <= KID_CHARS_MAX:
-            found.setdefault(kid, one)
+            found.setdefault(kid, []).append(one)
     return found
 
 

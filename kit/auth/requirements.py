@@ -13,7 +13,7 @@ from kit.auth.authenticator import Authenticator, TokenCheck
 from kit.auth.scopes import Scope
 from kit.auth.token_store import Principal
 
-# Only for the OpenAPI: the header is read in one place, `_bearer_token`.
+# Only for the OpenAPI: the header is read in one place, `kit.auth.bearer`.
 _BEARER_SCHEME: Final = HTTPBearer(auto_error=False, scheme_name="bearer", description="An access token of voltstream")
 
 

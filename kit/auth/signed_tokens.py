@@ -1,9 +1,9 @@
 """JWTs issued by an identity provider or an API gateway.
 
 Claims: `exp`; `sub`, the subject; the roles, a list, by default in `roles`; `stations`, optional, as of a stored token;
-`jti` and `iat`, optional, by which a token can be revoked before it expires. `iss` and `aud` are checked where the
-settings name them, which they must where keys are read from a URL. The keys are those of `kit.auth.key_file` or
-`kit.auth.jwks`.
+`jti` and `iat`, by which a token can be revoked before it expires; optional, but that a longest lifetime needs `iat`.
+`iss` and `aud` are checked where the settings name them, which they must where keys are read from a URL. The keys are
+those of `kit.auth.key_file` or `kit.auth.jwks`.
 """
 
 import hashlib
@@ -23,6 +23,7 @@ from kit.auth.token_store import Principal, valid_subject
 from kit.clock import Clock, format_rfc3339
 from kit.settings import Settings
 
+DAY_S: Final = 86_400
 LEEWAY_S: Final = 30  # between the issuer's clock and ours
 CACHE_MAX: Final = 10_000  # verified tokens; ~1 kB each: 10 MB. Beyond, the oldest is verified again
 _TOKEN_CHARS_MAX: Final = 8_192  # HTTP servers take no longer header
@@ -68,6 +69,7 @@ class ClaimRules:
     roles_claim: str = "roles"  # or a path, `realm_access.roles`
     roles: Mapping[str, Kind] = field(default_factory=lambda: {kind: kind for kind in KINDS})  # the issuer's -> ours
     scopes_claim: str = ""  # empty: a token has all scopes of its roles
+    lifetime_days_max: int = 0  # from `iat` to `exp`; 0: no bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ class SignedTokens:
             settings.jwt_roles_claim,
             settings.jwt_roles or {kind: kind for kind in KINDS},
             settings.jwt_scopes_claim,
+            settings.jwt_lifetime_days_max,
         )
         return cls(keys, clock, rules)
 
@@ -163,6 +166,7 @@ class SignedTokens:
             raise InvalidToken(f"the token is not valid before {format_rfc3339(int(not_before_s * 1000))}")
         expires_s = _moment_s(claims, "exp", None)
         issued_s = _moment_s(claims, "iat", None) if "iat" in claims else None
+        self._check_lifetime(issued_s, expires_s)
         jti, subject = claims.get("jti"), claims["sub"]
         if not isinstance(subject, str) or not valid_subject(subject):
             raise InvalidToken("the token's `sub` must be 1 to 64 printable characters")
@@ -175,6 +179,18 @@ class SignedTokens:
             Principal(kind, token_id, stations, subject, limited, expires_s) for kind in KINDS if kind in kinds
         )
         return _Verified(expires_s, principals, jti, subject, issued_s)
+
+    def _check_lifetime(self, issued_s: float | None, expires_s: float) -> None:
+        """Raises InvalidToken. One that is issued in the future would outlive its revocation."""
+        days = self._rules.lifetime_days_max
+        if not days:
+            return
+        if issued_s is None:
+            raise InvalidToken("the token has no `iat`; its issuer must say it")
+        if issued_s > self._clock.now_ms() / 1000 + LEEWAY_S:
+            raise InvalidToken(f"the token is issued in the future, at {format_rfc3339(int(issued_s * 1000))}")
+        if expires_s - issued_s > days * DAY_S:
+            raise InvalidToken(f"the token is valid for more than {days} days; ask its issuer for a shorter one")
 
     def _kinds(self, claims: Mapping[str, Any]) -> set[Kind]:
         name = self._rules.roles_claim

@@ -1,4 +1,4 @@
-"""Tokens that are for some stations only, on routes about many."""
+"""Tokens that are for some stations only, on routes that name the station elsewhere than in the path."""
 
 from collections.abc import Iterable
 
@@ -6,17 +6,22 @@ from kit.auth.token_store import Principal
 from kit.web.errors import Forbidden
 
 
+def check_covered(principal: Principal, station_id: str) -> None:
+    """Raises Forbidden where the token is not for this station."""
+    if not principal.covers(station_id):
+        raise Forbidden(f"the token is not for station {station_id}")
+
+
 def stations_within(principal: Principal, asked: Iterable[str] | None) -> list[str] | None:
     """The stations that are asked for, or without any those of the token; None: all there are. Never empty.
 
-    Raises Forbidden where one is asked for, or left, that the token is not for.
+    Raises Forbidden where one is asked for that the token is not for, or the token is for none.
     """
     wanted = list(asked or ())
     if principal.stations is None:
         return wanted or None
     for station_id in wanted:
-        if not principal.covers(station_id):
-            raise Forbidden(f"the token is not for station {station_id}")
+        check_covered(principal, station_id)
     if not (wanted or principal.stations):
         raise Forbidden("the token is for no station at all")
     return wanted or sorted(principal.stations)

@@ -57,10 +57,19 @@ _REVOKE: Final = f"""UPDATE access.token SET revoked_at = clock_timestamp()
 WHERE id = $1 AND revoked_at IS NULL RETURNING {_COLUMNS}"""  # noqa: S608  # the names above
 _USED: Final = """UPDATE access.token SET last_used_at = clock_timestamp() WHERE id = ANY($1::uuid[])"""
 _LIST: Final = f"SELECT {_COLUMNS} FROM access.token ORDER BY created_at, id"  # noqa: S608  # our own names
-_REVOCATIONS: Final = """SELECT jti, subject, (extract(epoch FROM issued_before) * 1000)::bigint
-FROM access.signed_token_revocation WHERE (SELECT count(*) FROM access.signed_token_revocation) > $1"""
+# One row without values where there is none. A hash of all ids: one that commits late has a smaller one than others.
+_REVOCATIONS: Final = """
+WITH stored AS (
+    SELECT coalesce(hashtextextended(string_agg(id::text, ',' ORDER BY id), 0), 0) AS fingerprint
+    FROM access.signed_token_revocation
+)
+SELECT fingerprint, jti, subject, (extract(epoch FROM issued_before) * 1000)::bigint
+FROM stored LEFT JOIN access.signed_token_revocation ON true WHERE fingerprint <> $1"""
 _REVOKE_SIGNED: Final = """INSERT INTO access.signed_token_revocation (jti, subject, issued_before)
 VALUES ($1, $2, $3)"""
+_FORGET_SIGNED: Final = """DELETE FROM access.signed_token_revocation
+WHERE coalesce(issued_before, revoked_at) < clock_timestamp() - $1::interval"""
+_CLOCKS: Final = timedelta(days=1)  # between the issuer's clock, ours and the database's, leeway included
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,10 +212,21 @@ class TokenStore:
         return row is not None
 
     async def revoke_signed(
-        self, *, jti: str | None = None, subject: str | None = None, issued_before: datetime | None = None
+        self,
+        *,
+        jti: str | None = None,
+        subject: str | None = None,
+        issued_before: datetime | None = None,
+        lifetime_max: timedelta | None = None,
     ) -> None:
-        """Revoke a signed token by its id, or all of a subject that were issued before a moment."""
+        """Revoke a signed token by its id, or all of a subject that were issued before a moment.
+
+        `lifetime_max`: the longest that a signed token lives (ClaimRules); then revocations go whose tokens have all
+        expired: those issued by then, or before the moment. None: nobody knows, and all stay.
+        """
         async with self._database.transaction() as connection:
+            if lifetime_max is not None:
+                await connection.execute(_FORGET_SIGNED, lifetime_max + _CLOCKS)
             await connection.execute(_REVOKE_SIGNED, jti, subject, issued_before)
             moment = None if issued_before is None else format_rfc3339(issued_before)
             entity = f"signed-token/{jti}" if jti is not None else f"signed-tokens-of/{subject}"
@@ -237,9 +257,9 @@ class TokenStore:
         return {bytes(gone) for (gone,) in self._database.fetch_blocking(_GONE, list(token_hashes))}
 
     def signed_revocations(self, known: SignedRevocations) -> SignedRevocations:
-        """Those of signed tokens: `known` where there are no more. Blocks as `gone` does."""
-        rows = self._database.fetch_blocking(_REVOCATIONS, known.count)
-        return SignedRevocations.of(rows) if rows else known
+        """Those of signed tokens: `known` where they are the same. Blocks as `gone` does."""
+        rows = self._database.fetch_blocking(_REVOCATIONS, known.fingerprint)
+        return SignedRevocations.of((row[1:] for row in rows), rows[0][0]) if rows else known
 
     async def record_use(self, token_ids: Iterable[UUID]) -> None:
         """These tokens have been used about now."""

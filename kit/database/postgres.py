@@ -43,6 +43,8 @@ _OUTAGE_CLASSES: Final = ("08", "53", "57")
 _LOGIN_CLASS: Final = "28"  # a login that is refused: passwords are changed while others work with them
 _CONTENTION: Final = frozenset({"40001", "40P01"})  # serialization failure, deadlock
 _NO_OUTAGE: Final = frozenset({"57014"})
+# 22: data exception; 23: a constraint; 54: beyond a limit of the server, as a document that is too large.
+_DATA_CLASSES: Final = ("22", "23", "54")
 
 
 @contextlib.contextmanager
@@ -73,6 +75,14 @@ def outages(what: str = "PostgreSQL") -> Generator[None, None, None]:
         if "clos" in str(error):  # asyncpg has one class for misuse and for a connection or pool that is gone
             raise Unavailable(f"{what} does not answer: {error}") from error
         raise
+
+
+def is_about_data(error: BaseException) -> bool:
+    """Whether a statement failed for what it was given, so that trying it again is of no use. Of any other error, as a
+    time-out or a right that is missing, the reason may be gone the next time."""
+    if isinstance(error, asyncpg.PostgresError | psycopg.Error):
+        return (getattr(error, "sqlstate", None) or "")[:2] in _DATA_CLASSES
+    return isinstance(error, ValueError | TypeError | OverflowError | RecursionError)  # as it was encoded
 
 
 class _Connection(asyncpg.Connection):  # type: ignore[misc]  # it has no types

@@ -3,8 +3,16 @@
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
+from starlette.types import Scope
+
 _NETWORK_BITS: Final = 64  # of an IPv6 address: what one client may choose from freely is the rest
 _HOST_CHARS_MAX: Final = 64  # of what is no address
+
+
+def address_of(scope: Scope) -> str:
+    """The address that a request came from; empty where that is not known."""
+    client = scope.get("client")
+    return client[0] if client else ""
 
 
 def network_of(host: str) -> str:

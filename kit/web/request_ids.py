@@ -8,6 +8,8 @@ from typing import Final
 from opentelemetry.trace import Span, Status, StatusCode
 from starlette.types import Scope
 
+from kit.web.addresses import address_of
+
 CORRELATION_HEADER: Final = "X-Correlation-ID"
 CORRELATION_KEY: Final = CORRELATION_HEADER.lower().encode()
 IDS_OF_ONE_REQUEST: Final = frozenset({CORRELATION_KEY, b"traceparent"})  # headers that differ with every request
@@ -29,7 +31,7 @@ def asker_of(scope: Scope) -> bytes:
         if key == b"authorization":
             given: bytes = value
             return given
-    return str((scope.get("client") or ("",))[0]).encode()
+    return address_of(scope).encode()
 
 
 def end_span(span: Span, method: str, route: str, path: str, status: int) -> None:

@@ -1,155 +1,32 @@
-"""Who did what: what is recorded of requests, who may read it, and the chain on a real PostgreSQL."""
+"""Who did what: what is recorded of requests, and who may read it."""
 
 import asyncio
-import signal
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
-import asyncpg
-import httpx
-import psycopg
 import pytest
 import schemathesis
-from fastapi import APIRouter, Depends
 from hypothesis import HealthCheck, Phase, given, settings
-from prometheus_client import CollectorRegistry
 
 from api.audit import examples
-from api.audit.components import Audit
-from api.audit.declaration import SERVICE
 from api.audit.models import AuditPage
-from api.audit.sealing import Sealer, verify
-from api.audit.store import AuditStore
 from kit.audit.entry import SIDE_BYTES_MAX, Actor, entry_of
 from kit.audit.recording import record
-from kit.audit.writer import AuditWriter
-from kit.auth.authenticator import Authenticator
-from kit.auth.requirements import require_scope
 from kit.auth.scopes import KINDS
-from kit.auth.token_store import Principal, TokenStore
-from kit.clock import ManualClock
-from kit.config.runtime import RuntimeConfig
-from kit.database.postgres import Database, open_database
-from kit.web.app import make_app
-from kit.web.problem import Problem
-from kit.web.route_rules import counted
-from kit.web.serving.server import serve
+from kit.auth.token_store import TokenStore
+from kit.database.postgres import open_database
+from tests.api.audit_app import NOW, PATH, Running, running_audit
 from tests.described import answers_as_described, asked_only_by, cases_of, described_are
-from tests.serving import make_schemas, open_service
-from tests.waiting import eventually
-from voltstream.runtime.database import AUDIT_ROLE
-from voltstream.settings import load_settings
 
-PATH = "/api/v1/audit"
 OPERATIONS = {("get", PATH): {"operator"}}
-NOW = datetime(2026, 3, 29, 9, tzinfo=UTC)
-Operator = Annotated[Principal, Depends(require_scope("stations:write"))]
-
-things = APIRouter(prefix="/api/v1/things", include_in_schema=False)
-
-
-@things.get("/{name}")
-async def _read(name: str, _: Operator) -> str:
-    return name
-
-
-@things.post("/{name}")
-async def _change(name: str, _: Operator) -> str:
-    status = {"broken": 500, "wrong": 409, "often": 429}.get(name)
-    if status is not None:
-        raise Problem(status, "no")
-    return name
-
-
-@things.post("", dependencies=[Depends(require_scope("readings:write", heeds_stations=True)), Depends(counted)])
-async def _many() -> None:
-    """Too many to be recorded one by one."""
-
-
-@dataclass
-class Running:
-    """The service, served, with a few routes to be audited."""
-
-    client: httpx.AsyncClient
-    tokens: Mapping[Any, str]
-    clock: ManualClock
-    url: str
-    base_url: str
-    database: Database  # in the service's role
-    audit: Audit
-    writer: AuditWriter
-    store: AuditStore
-
-    async def ask(self, method: str, path: str, who: str | None = "operator", **more: Any) -> httpx.Response:
-        headers = {"x-correlation-id": f"{method} {path}"}
-        if who is not None:
-            headers["authorization"] = f"Bearer {self.tokens.get(who, who)}"
-        return await self.client.request(method, path, headers=headers, **more)
-
-    async def entries(self, **params: Any) -> list[dict[str, Any]]:
-        """As an operator reads them, newest first; not those of the test's own tokens."""
-        await self.writer.flush()
-        answer = await self.ask("GET", PATH, params=params)
-        assert answer.status_code == 200, answer.text
-        return [entry for entry in answer.json()["entries"] if entry["action"] != "token.issued"]
-
-    async def add(self, count: int, transaction: Any = None) -> None:
-        """That many entries."""
-        if transaction is None:
-            async with self.database.transaction() as own:
-                await self.add(count, own)
-            return
-        for number in range(count):
-            await record(transaction, "thing.changed", f"thing/{number}", after={"number": number})
-
-    async def sealed(self) -> None:
-        """All that there is. A transaction of the server's own may be in the way for a while."""
-
-        async def all_sealed() -> bool:
-            await self.audit.sealer.run()
-            return (await verify(self.database)).unsealed == 0
-
-        await eventually(all_sealed, within_s=60)
-
-    def as_owner(self, query: str, *args: Any) -> Any:
-        with psycopg.connect(self.url) as connection:
-            cursor = connection.execute(query.encode(), args)
-            return cursor.fetchall() if cursor.description else None
 
 
 @pytest.fixture
 async def running(database_url: str) -> AsyncIterator[Running]:
-    make_schemas(database_url, [SERVICE])
-    clock = ManualClock(NOW)
-    access = await open_database(database_url, name="access", connections_max=1)
-    writing = await open_database(database_url, name="writing", role=AUDIT_ROLE, connections_max=1)
-    tokens_store = TokenStore(access, Actor("cli/root"))
-    tokens = {kind: (await tokens_store.issue(kind, subject="d-1" if kind == "driver" else None))[0] for kind in KINDS}
-    app = make_app("audit", "0", registry=CollectorRegistry(), clock=clock)
-    app.state.authenticator = Authenticator(tokens_store, clock)
-    writer = AuditWriter(writing, clock, CollectorRegistry())
-    app.state.audit = writer.requests
-    config = RuntimeConfig(load_settings())
-    app.include_router(things)
-    try:
-        async with (
-            open_service(SERVICE, database_url, clock, app=app, config=config) as opened,
-            serve(app, "127.0.0.1", 0) as server,
-            httpx.AsyncClient(base_url=server.url, timeout=30, trust_env=False) as client,
-        ):
-            yield Running(
-                client, tokens, clock, database_url, server.url, opened.database, opened.components, writer,
-                AuditStore(opened.database),
-            )  # fmt: skip
-    finally:
-        config.close()
-        await access.close()
-        await writing.close()
+    async with running_audit(database_url) as opened:
+        yield opened
 
 
 # -- What is recorded. ------------------------------------------------------------------------------------------------
@@ -298,153 +175,3 @@ async def test_filters_and_pages(running: Running) -> None:
     assert await running.entries(entity="thing/1") == []
     wrong = await running.ask("GET", PATH, params={"from": "2026-02-01", "to": "2026-01-01"})
     assert wrong.status_code == 422
-
-
-# -- The chain. -------------------------------------------------------------------------------------------------------
-
-
-async def test_an_entry_waits_for_transactions_that_may_still_add_one_before_it(running: Running) -> None:
-    other = Sealer(running.store, running.clock)
-    before = await running.database.fetchval("SELECT count(*) FROM audit.entry")  # the tokens
-    async with running.database.transaction() as slow:
-        await running.add(1, slow)
-        await running.add(2)
-        assert (await running.audit.sealer.run(), await other.run()) == (0, 0)
-        assert (await verify(running.database)).unsealed == before + 2
-    await running.sealed()
-    assert await other.run() == 0  # whose mark is an old one
-    found = await verify(running.database)
-    assert (found.entries, found.unsealed, found.faults) == (before + 3, 0, [])
-
-
-async def test_two_writers_and_two_sealers_at_once(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.audit.sealing.BLOCK_ENTRIES_MAX", 7)
-    done = asyncio.Event()
-
-    async def write(seed: int) -> None:
-        for number in range(30):
-            async with running.database.transaction() as connection:
-                await running.add(1 + (number + seed) % 3, connection)
-
-    async def sealing() -> None:
-        sealer = Sealer(running.store, running.clock)
-        while not done.is_set():
-            await sealer.run()
-
-    sealers = [asyncio.create_task(sealing()) for _ in range(2)]
-    await asyncio.gather(write(0), write(1))
-    done.set()
-    await asyncio.gather(*sealers)
-    await running.sealed()
-    found = await verify(running.database)
-    total = await running.database.fetchval("SELECT count(*) FROM audit.entry")
-    assert (found.entries, found.unsealed, found.faults) == (total, 0, [])
-    assert found.blocks > 10
-
-
-@pytest.mark.parametrize(
-    ("tamper", "what"),
-    [
-        ("UPDATE audit.entry SET actor = 'operator/B' WHERE id = %s", "was changed"),
-        ("UPDATE audit.entry SET after = '{\"number\": 9}' WHERE id = %s", "was changed"),
-        ("DELETE FROM audit.entry WHERE id = %s", "was deleted"),
-    ],
-)
-async def test_whoever_changes_a_sealed_entry_is_found(running: Running, tamper: str, what: str) -> None:
-    await running.add(5)
-    await running.sealed()
-    await running.add(2)
-    entry_id = running.as_owner("SELECT min(id) FROM audit.entry WHERE action = 'thing.changed'")[0][0]
-    with psycopg.connect(running.url) as owner:
-        owner.execute("ALTER TABLE audit.entry DISABLE TRIGGER entry_is_never_changed")
-        owner.execute(tamper.encode(), (entry_id,))
-    found = await verify(running.database)
-    assert [(fault.entry_id, fault.what) for fault in found.faults] == [(entry_id, what)]
-    assert found.unsealed == 2
-
-
-async def test_no_role_changes_or_deletes_an_entry_and_its_owner_does_not_by_mistake(running: Running) -> None:
-    await running.add(1)
-    for statement in (
-        "UPDATE audit.entry SET actor = ''", "DELETE FROM audit.entry", "TRUNCATE audit.entry",
-        "INSERT INTO audit.entry (action) VALUES ('x')", "DELETE FROM audit.block", "UPDATE audit.block SET hash = ''",
-    ):  # fmt: skip
-        with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await running.database.execute(statement)
-    with pytest.raises(psycopg.errors.RaiseException, match="are not changed"):
-        running.as_owner("UPDATE audit.entry SET actor = ''")
-
-
-async def test_entries_past_retention_are_deleted_by_whole_blocks_and_their_hashes_stay(running: Running) -> None:
-    with psycopg.connect(running.url) as owner:  # in place of the test's tokens, entries of long ago
-        owner.execute("ALTER TABLE audit.entry DISABLE TRIGGER entry_is_never_changed")
-        owner.execute("TRUNCATE audit.entry")
-        owner.execute(_OLD.encode(), ("2010-01-01", "2010-01-01"))
-        owner.execute(_OLD.encode(), ("2010-01-01", "2010-01-02"))
-        owner.execute("INSERT INTO audit.telemetry_minute VALUES ('2020-01-01', 'x', '{}', '{}', 1)")
-    await running.sealed()
-    first = await running.store.head()
-    await running.add(2)
-    await running.sealed()
-    assert await running.audit.retention.run() == 2
-    assert await running.audit.retention.run() == 0
-    assert running.as_owner("SELECT count(*) FROM audit.telemetry_minute") == [(0,)]
-    newest, *others = await running.entries()
-    assert (newest["action"], newest["entity"]) == ("audit.forgotten", "audit")
-    assert newest["before"] == {"first_block": 1, "last_block": 1, "entries": 2}
-    assert [entry["action"] for entry in others] == ["thing.changed"] * 2
-    found = await verify(running.database)
-    assert (found.forgotten_blocks, found.forgotten_entries, found.entries, found.faults) == (1, 2, 2, [])
-    running.as_owner("UPDATE audit.block SET entries = 3 WHERE number = %s", first.number)
-    assert [fault.what for fault in (await verify(running.database)).faults] == ["its header was changed"]
-
-
-async def test_nothing_young_is_deleted_whatever_the_process_says(running: Running) -> None:
-    await running.add(1)
-    await running.sealed()
-    running.clock.set_wall(datetime(2100, 1, 1, tzinfo=UTC))
-    assert await running.audit.retention.run() == 0
-    with pytest.raises(asyncpg.RaiseError, match="last 360 days"):
-        await running.store.forget(359, 1, 1)
-
-
-_OLD = """
-INSERT INTO audit.entry (at, recorded_at, action, actor, role, token, correlation_id, address, requests)
-VALUES (%s, %s, 'request', 'operator/A', 'operator', 'stored', '', '', 1)
-"""
-
-
-async def test_a_sealer_that_is_killed_leaves_the_chain_whole(running: Running) -> None:
-    script = f"""
-import asyncio
-from api.audit.sealing import Sealer
-from api.audit import sealing
-from api.audit.store import AuditStore
-from kit.clock import SystemClock
-from kit.database.postgres import open_database
-sealing.BLOCK_ENTRIES_MAX = 2
-async def main():
-    database = await open_database({running.url!r}, name="sealer", role="audit_service")
-    sealer = Sealer(AuditStore(database), SystemClock())
-    while True:
-        await sealer.run()
-asyncio.run(main())
-"""
-    await running.add(40)
-    for _ in range(3):
-        before = (await running.store.head()).number
-        process = subprocess.Popen([sys.executable, "-c", script])  # noqa: ASYNC220  # our own words; killed below
-        try:
-
-            async def grown(before: int = before) -> bool:
-                await running.add(3)
-                return (await running.store.head()).number > before + 2
-
-            await eventually(grown, within_s=60)
-        finally:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-    await running.sealed()
-    found = await verify(running.database)
-    assert (found.faults, found.unsealed) == ([], 0)
-    assert found.blocks > 9

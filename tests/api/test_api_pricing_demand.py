@@ -590,3 +590,20 @@ async def test_the_contract_has_the_base_of_a_version_or_says_that_it_is_not_kno
     refused = "UPDATE pricing.version SET base_version = id"
     with psycopg.connect(pricing.url) as connection, pytest.raises(psycopg.errors.RestrictViolation):
         connection.execute(refused)
+
+
+async def test_a_rule_is_audited_with_what_was_before(pricing: PricingApp) -> None:
+    await pricing.publish(STATION, 0.30)
+    other = {**RULE, "step_pct": 5}
+    for rule in (RULE, RULE, other):
+        await pricing.send("PUT", "/demand/stations/ST-1", rule, 200)
+    await pricing.send("DELETE", "/demand/stations/ST-1", None, 204)
+    query = "SELECT action, entity, actor, before, after FROM audit.entry WHERE action ~ '^demand_rule' ORDER BY id"
+    first, changed, ended = pricing.rows(query)
+    assert [one[0] for one in (first, changed, ended)] == ["demand_rule.set", "demand_rule.set", "demand_rule.ended"]
+    assert {one[1] for one in (first, changed, ended)} == {"demand-rule/station/ST-1"}
+    assert all(one[2].startswith("operator/") for one in (first, changed, ended))
+    assert (first[3], ended[4]) == (None, None)
+    assert first[4] == changed[3]
+    assert changed[4] == ended[3]
+    assert (changed[3]["step_pct"], changed[4]["step_pct"]) == ("10", "5")

@@ -368,3 +368,23 @@ async def test_no_question_is_a_server_error_or_answered_otherwise_than_describe
 
     for method, path in OPERATIONS:
         await asyncio.to_thread(ask_all, method, path)
+
+
+async def test_a_token_for_some_stations_reserves_there_and_nowhere_else(street: Reservations) -> None:
+    """Whoever's it is; what is a driver's own is theirs at every station."""
+    await street.register(station("ST-2"))
+    street.tokens["bound"] = (await street.store.issue("operator", stations=["ST-1"]))[0]
+    street.tokens["B1"] = (await street.store.issue("driver", "", ["ST-1"], "B1"))[0]
+    for who, named in (("bound", {"driver_id": "D9"}), ("B1", {})):
+        there = {"duration_s": 1_800, **named}
+        elsewhere = {**there, "station_id": "ST-2", "connector_id": 1}
+        assert "not for station ST-2" in (await street.ask(who, "POST", "", 403, json=elsewhere))["detail"]
+        any_of_site = {**there, "site": "Nord", "standard": CCS}
+        assert "some stations" in (await street.ask(who, "POST", "", 403, json=any_of_site))["detail"]
+        line = {"site": "Nord", "standard": CCS, "duration_s": 1_800, **named}
+        await street.ask(who, "POST", "/waiting", 403, json=line)
+        number = 1 if who == "bound" else 2
+        await street.ask(who, "POST", "", 201, json={**there, "station_id": "st-1", "connector_id": number})
+    await street.ask("bound", "GET", "", 403)
+    own = (await street.ask("B1", "GET"))["reservations"]
+    assert [one["station_id"] for one in own] == ["ST-1"]

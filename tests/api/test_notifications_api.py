@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
+import psycopg
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
@@ -423,3 +424,23 @@ async def test_anything_anywhere_in_a_body_is_taken_or_refused(
     await takes_or_refuses(
         harness.client, method, PATH + path, good, headers=bearer, refusals=(400, 409, 422), examples=100
     )
+
+
+async def test_an_edited_template_is_audited_with_what_was_before(harness: Harness, database_url: str) -> None:
+    path = "/templates/reservation_created/push/en"
+    new = {"title": "one", "body": "b", "version": 0}
+    await harness.ask("PUT", path, 200, new)
+    await harness.ask("PUT", path, 409, new)
+    await harness.ask("PUT", path, 200, {**new, "title": "two", "version": 1})
+    for _ in range(2):
+        await harness.ask("DELETE", path, 200)
+    query = "SELECT action, entity, before, after FROM audit.entry WHERE action ~ '^template' ORDER BY id"
+    with psycopg.connect(database_url) as connection:
+        entries = connection.execute(query).fetchall()
+    one, two = ({"title": title, "body": "b", "html": None, "version": at} for at, title in ((1, "one"), (2, "two")))
+    entity = "template/reservation_created/push/en"
+    assert entries == [
+        ("template.edited", entity, None, one),
+        ("template.edited", entity, one, two),
+        ("template.reset", entity, two, None),
+    ]

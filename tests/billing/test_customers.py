@@ -149,3 +149,19 @@ async def test_a_document_of_before_terms_were_recorded_has_those_of_the_setting
     service.billing.rows("DELETE FROM billing.document_terms RETURNING invoice_id")
     found = await document(service, charged.id)
     assert (found["due_on"], found["seller"]["vat_id"], found["customer"]) == ("2026-04-12", "DE123456789", None)
+
+
+async def test_a_customer_is_audited_from_the_first_to_the_last(service: Service) -> None:
+    added = await service.post(CUSTOMERS, wanted("one", "ann"))
+    await change(service, added["id"], wanted("two"), 412, '"7"')
+    await change(service, added["id"], wanted("two", "bob"), 200, '"1"')
+    await service.ask("DELETE", f"{CUSTOMERS}/{added['id']}", 204, headers={"If-Match": "*"})
+    entries = service.billing.rows("SELECT * FROM audit.entry WHERE action ~ '^customer' ORDER BY id")
+    assert [one["action"] for one in entries] == ["customer.added", "customer.changed", "customer.deleted"]
+    assert {one["entity"] for one in entries} == {f"customer/{added['id']}"}
+    made, changed, deleted = entries
+    assert (made["before"], deleted["after"]) == (None, None)
+    assert made["after"] == changed["before"] == {name: value for name, value in added.items() if name != "id"}
+    assert (changed["after"]["name"], changed["after"]["driver_ids"]) == ("two", ["bob"])
+    assert changed["after"] == deleted["before"]
+    assert {one["role"] for one in entries} == {"finance"}

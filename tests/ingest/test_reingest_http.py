@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
@@ -109,3 +110,22 @@ async def test_no_request_is_a_server_error_or_answered_otherwise_than_described
 async def test_anything_anywhere_in_a_body_is_taken_or_refused(app: App) -> None:
     good = {"ids": [1, 2], "reason": "ts_future", "from": "2026-01-01", "after": 0, "limit": 10, "dry_run": False}
     await takes_or_refuses(app.client, "POST", PATH, good, examples=100)
+
+
+async def test_a_replay_is_audited_once_and_a_dry_run_is_not(app: App) -> None:
+    def entries() -> list[tuple[Any, ...]]:
+        query = "SELECT actor, entity, before, after FROM audit.entry WHERE action = 'quarantine.replayed'"
+        with psycopg.connect(app.url) as connection:
+            return connection.execute(query).fetchall()
+
+    await app.client.post(PATH, json={**ALL, "dry_run": True})
+    app.stream.faults = ["before"] * 2
+    assert (await app.client.post(PATH, json=ALL, headers={"Idempotency-Key": "k"})).status_code == 503
+    app.stream.faults = []
+    assert entries() == []
+    for _ in range(2):
+        assert (await app.client.post(PATH, json=ALL, headers={"Idempotency-Key": "k"})).status_code == 200
+    assert (await app.client.post(PATH, json=ALL)).json()["replayed"] == 0
+    ((actor, entity, before, after),) = entries()
+    assert (actor.partition("/")[0], entity, before) == ("operator", "quarantine", None)
+    assert after == {"items": [1, 2, 3], "readings": 3, "refused": 0}

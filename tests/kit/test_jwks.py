@@ -240,6 +240,14 @@ async def test_only_keys_that_verify_signatures_are_read(provider: Provider, key
     assert "1 keys of" in await keys.describe()
 
 
+async def test_of_two_keys_of_one_name_the_one_that_verifies_is_read(
+    provider: Provider, keys: JwksKeys, authenticator: Authenticator
+) -> None:
+    provider.keys = [jwk_of(NEW, "old", use="enc"), jwk_of(OLD, "old"), jwk_of(NEW, "new")]
+    assert await keys.read() == 2
+    await _accepted(authenticator, _token(provider))
+
+
 async def test_the_algorithm_is_one_of_the_key(provider: Provider, authenticator: Authenticator) -> None:
     curve, edwards = ec.generate_private_key(ec.SECP256R1()), ed25519.Ed25519PrivateKey.generate()
     provider.keys = [

@@ -2,18 +2,21 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import jwt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.requests import Request
 
 from kit.auth import authenticator as auth
 from kit.auth.authenticator import OUTAGE_S, REVOCATION_S, Authenticator
-from kit.auth.key_file import FileKey
+from kit.auth.errors import InvalidToken
+from kit.auth.key_file import FileKey, TrustedKey
 from kit.auth.revocations import NONE_REVOKED, SignedRevocations
-from kit.auth.signed_tokens import SignedTokens
+from kit.auth.signed_tokens import ClaimRules, Keys, SignedTokens
 from kit.auth.token_store import TokenStore, hash_of
 from kit.clock import ManualClock, SystemClock, from_ms, to_ms
 from kit.database.postgres import Database
@@ -249,10 +252,104 @@ async def test_without_the_database_no_signed_token_is_accepted_for_longer_than_
         await signing.authenticate(_request(token))
 
 
-def test_revocations_that_are_read_again_are_the_same_object_until_there_are_more() -> None:
+async def test_revocations_that_are_read_again_are_the_same_object_until_there_are_others(
+    store: TokenStore, access: Database
+) -> None:
+    """Though as many go as come, and though one that was begun earlier is committed later."""
+    known = store.signed_revocations(NONE_REVOKED)
+    assert known is NONE_REVOKED
+    async with access.transaction() as late:
+        await late.execute("INSERT INTO access.signed_token_revocation (jti) VALUES ('late')")
+        await store.revoke_signed(jti="a")
+        first = store.signed_revocations(known)
+        assert first.token_ids == {"a"}
+        assert store.signed_revocations(first) is first
+    second = store.signed_revocations(first)
+    assert second.token_ids == {"a", "late"}
+    await access.execute("DELETE FROM access.signed_token_revocation WHERE jti = 'late'")
+    await store.revoke_signed(jti="b")
+    assert store.signed_revocations(second).token_ids == {"a", "b"}
+
+
+async def test_a_revocation_goes_once_all_its_tokens_have_expired(store: TokenStore, access: Database) -> None:
+    now = SystemClock().now()
+    await access.execute(
+        "INSERT INTO access.signed_token_revocation (jti, revoked_at) VALUES ('old', $1), ('young', $2)",
+        now - timedelta(days=32), now - timedelta(days=30),
+    )  # fmt: skip
+    for subject, days in (("old", 32), ("young", 30), ("to come", -5)):
+        await access.execute(
+            "INSERT INTO access.signed_token_revocation (subject, issued_before, revoked_at) VALUES ($1, $2, $3)",
+            subject, now - timedelta(days=days), now - timedelta(days=99),
+        )  # fmt: skip
+    await store.revoke_signed(jti="unbounded")
+    assert await access.fetchval("SELECT count(*) FROM access.signed_token_revocation") == 6
+    await store.revoke_signed(jti="new", lifetime_max=timedelta(days=30))
+    left = store.signed_revocations(NONE_REVOKED)
+    assert left.token_ids == {"young", "unbounded", "new"}
+    assert left.issued_before_ms.keys() == {"young", "to come"}
+
+
+_DAY_S = 86_400
+_LIFE = st.tuples(st.integers(-3 * _DAY_S, 3 * _DAY_S), st.integers(0, 12 * _DAY_S))
+
+
+@given(_LIFE, st.integers(-5 * _DAY_S, 0), st.integers(1, 3), st.booleans(), st.integers(0, 20 * _DAY_S))
+def test_no_token_outlives_its_revocation(
+    life: tuple[int, int], revoked_s: int, days: int, by_subject: bool, later_s: int
+) -> None:
+    """A token that was there when it was revoked is refused, whenever it is looked at."""
+    clock = ManualClock()
+    now_s = to_ms(clock.now()) // 1000
+    issued_s, expires_s = now_s + life[0], now_s + life[0] + life[1]
+    rules = ClaimRules(lifetime_days_max=days)
+    claims = {"sub": "S1", "jti": "a", "roles": ["auditor"], "iat": issued_s, "exp": expires_s}
+    token = jwt.encode(claims, SECRET, "HS256")
+    seen_s = now_s + revoked_s  # when it is revoked, it is there
+    if issued_s > seen_s:
+        return
+    clock.set_wall(from_ms((seen_s + later_s) * 1000))
+    is_deleted = later_s > timedelta(days=days).total_seconds() + _DAY_S  # as _FORGET_SIGNED
+    moment_ms = (seen_s + 1) * 1000 if by_subject else None
+    row = (None, "S1", moment_ms) if by_subject else ("a", None, None)
+    signed = SignedTokens(cast("Keys", _OneKey()), clock, rules)
+    signed.set_revocations(NONE_REVOKED if is_deleted else SignedRevocations.of([row]))
+    with pytest.raises(InvalidToken):
+        signed.verify(token)
+
+
+class _OneKey:
+    version = 0
+
+    def key_for(self, _token: str) -> TrustedKey:
+        return TrustedKey(SECRET, ("HS256",))
+
+
+@pytest.mark.parametrize(
+    ("claims", "says"),
+    [
+        ({"exp": 10}, "no `iat`"),
+        ({"iat": 60, "exp": 120}, "in the future"),
+        ({"iat": 0, "exp": 86_401}, "more than 1 days"),
+    ],
+)
+def test_with_a_longest_lifetime_a_token_tells_when_it_was_issued_and_is_short(
+    claims: dict[str, int], says: str
+) -> None:
+    clock = ManualClock()
+    now_s = to_ms(clock.now()) // 1000
+    moments = {name: now_s + value for name, value in claims.items()}
+    token = jwt.encode({"sub": "S1", "roles": ["auditor"], **moments}, SECRET, "HS256")
+    with pytest.raises(InvalidToken, match=says):
+        SignedTokens(cast("Keys", _OneKey()), clock, ClaimRules(lifetime_days_max=1)).verify(token)
+    if "iat" not in claims:
+        SignedTokens(cast("Keys", _OneKey()), clock, ClaimRules()).verify(token)
+
+
+def test_revocations_name_tokens_and_subjects() -> None:
     rows = [("a", None, None), (None, "S1", 5), (None, "S1", 3)]
-    revocations = SignedRevocations.of(rows)
-    assert (revocations.count, revocations.issued_before_ms) == (3, {"S1": 5})
+    revocations = SignedRevocations.of(rows, 7)
+    assert (revocations.fingerprint, revocations.issued_before_ms) == (7, {"S1": 5})
     assert revocations.revoke("a", "S9", None)
     assert revocations.revoke(None, "S1", 0.004)
     assert not revocations.revoke(None, "S1", 0.005)

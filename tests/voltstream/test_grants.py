@@ -6,7 +6,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from kit.audit.entry import COUNT_TELEMETRY, RECORD
+from kit.audit.entry import COUNT_TELEMETRY, RECORD, RECORD_BATCH
 from kit.service import Service
 from tests.private_servers import PrivateServers, fresh_database
 from voltstream.runtime.database import ACCESS_ROLE, AUDIT_ROLE, bring_up_to_date
@@ -81,7 +81,7 @@ def test_tokens_are_for_the_authenticator_alone(connection: psycopg.Connection[A
 def test_entries_of_the_audit_are_added_and_never_changed(connection: psycopg.Connection[Any]) -> None:
     assert _asked(connection, _RELATIONS, AUDIT_ROLE) == []
     called = {name for name, _ in _asked(connection, _FUNCTIONS, AUDIT_ROLE)}
-    assert called == {RECORD, COUNT_TELEMETRY}
+    assert called == {RECORD_BATCH, COUNT_TELEMETRY}
     roles = [AUDIT_ROLE, ACCESS_ROLE, *(service.role for service in _SERVICES)]
     rights = {(name, right) for role in roles for name, right in _asked(connection, _RELATIONS, role)}
     assert {right for name, right in rights if name.startswith("audit.")} == {"SELECT"}

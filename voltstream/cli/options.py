@@ -17,8 +17,8 @@ from voltstream.errors import WrongUsage
 
 E = TypeVar("E", bound=StrEnum)
 
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
-_UNIT_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+_DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|m|h|d)?", re.ASCII)
+UNIT_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON, one document per line")]
 Check = Annotated[bool, typer.Option("--check", help="validate the settings and exit; nothing is connected to")]
@@ -56,12 +56,12 @@ def one_of(option: str, choices: type[E]) -> Callable[[str], E]:
     return parse
 
 
-def duration_s(text: str) -> float:
+def duration_s(text: str, *, may_be_zero: bool = False) -> float:
     """`30s`, `5m`, `2h`, `1d`, `250ms`, or bare seconds. Raises WrongUsage."""
     match = _DURATION.fullmatch(text.strip())
-    if match is None or not float(match[1]):
+    if match is None or not (float(match[1]) or may_be_zero):
         raise WrongUsage(f"{text!r} is no duration: write it as 30s, 5m, 2h or 1d")
-    return float(match[1]) * _UNIT_S[match[2] or "s"]
+    return float(match[1]) * UNIT_S[match[2] or "s"]
 
 
 def moment(option: str, text: str) -> datetime:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from psycopg import sql
 
 import kit
-from kit.audit.entry import AUDIT, COUNT_TELEMETRY, RECORD
+from kit.audit.entry import AUDIT, COUNT_TELEMETRY, RECORD, RECORD_BATCH
 from kit.clock import format_rfc3339
 from kit.database.embedded import EmbeddedPostgres, running_url
 from kit.database.migrations import Migrations, MigrationStatus, migrate, standard_tables, status
@@ -29,7 +29,7 @@ ACCESS_ROLE: Final = "access_service"
 AUDIT_ROLE: Final = "audit_writer"  # of every process that serves routes; it adds entries and sees none
 OWN_GRANTS: Final = (
     Grant(ACCESS_ROLE, "access", contracts=(RECORD,)),
-    Grant(AUDIT_ROLE, contracts=(RECORD, COUNT_TELEMETRY)),
+    Grant(AUDIT_ROLE, contracts=(RECORD_BATCH, COUNT_TELEMETRY)),
 )
 # Of the embedded database's platform. They share one interpreter: while one commits, the other computes. More of them
 # make smaller flushes, of which each costs ~10 ms, and wait for each other.

@@ -1,5 +1,6 @@
 """The use cases of templates. No HTTP and no SQL here."""
 
+from dataclasses import asdict
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -22,6 +23,7 @@ from api.notifications.templates.rendering import (
     render,
 )
 from api.notifications.templates.store import EditedTemplate, TemplateKey
+from kit.audit.recording import record
 from kit.clock import Clock
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
@@ -80,17 +82,22 @@ class TemplateService:
         if new.html is not None and channel != "email":
             raise BadQuery("body/html: only e-mail has it; leave it out")
         self._rendered(source, kind, channel_of(channel), language, KINDS[kind].sample, ZoneInfo("UTC"))
-        _, version = await store.edited_template(connection, key)
+        before, version = await store.edited_template(connection, key)
         stored = None
         if version == new.version:
             stored = await store.put_template(connection, key, source, new.version, self._clock.now(), editor)
         if stored != new.version + 1:
             raise Conflict(f"the template is at version {version}, not {new.version}: read it and decide anew")
-        return _template(key, *await store.edited_template(connection, key))
+        after, version = await store.edited_template(connection, key)
+        await record(connection, "template.edited", _entity(key), before=_audited(before), after=_audited(after))
+        return _template(key, after, version)
 
     async def reset_template(self, connection: Transaction, key: TemplateKey, editor: str) -> StoredTemplate:
         """Back to the built-in one."""
+        before, _ = await store.edited_template(connection, key)
         await store.reset_template(connection, key, self._clock.now(), editor)
+        if before is not None:
+            await record(connection, "template.reset", _entity(key), before=_audited(before))
         return _template(key, *await store.edited_template(connection, key))
 
     async def preview(self, key: TemplateKey, asked: PreviewRequest) -> Preview:
@@ -113,6 +120,15 @@ class TemplateService:
         except BadTemplate as error:
             raise TemplateRefused(error) from None
         return Preview(title=rendered.title, body=rendered.body, html=rendered.html)
+
+
+def _entity(key: TemplateKey) -> str:
+    return f"template/{'/'.join(key)}"
+
+
+def _audited(edited: EditedTemplate | None) -> dict[str, Any] | None:
+    """None: the built-in one."""
+    return None if edited is None else {"version": edited.version, **asdict(edited.source)}
 
 
 def channel_of(name: str) -> Channel:

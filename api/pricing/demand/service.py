@@ -9,6 +9,7 @@ from api.pricing.demand.rule import Demand, energy_prices, moved, next_level
 from api.pricing.demand.store import Activity, Booking, DemandStore
 from api.pricing.models import TariffTarget, target_json
 from api.pricing.store import NewTariff, lock_rule, publish, target_of
+from kit.audit.recording import record
 from kit.auth.token_store import Principal
 from kit.clock import Clock, from_ms
 from kit.config.flags import FlagSubject
@@ -43,11 +44,16 @@ class DemandService:
             # Before the rule is stored, because a foreign key forbids an unknown version. Versions are never deleted.
             if rule.base_version is not None and not await self._store.has_version(connection, rule.base_version):
                 raise _no_base(target)
+            await lock_rule(connection, target)
+            before = await self._store.state_within(connection, target, self._now())
             await self._store.put(connection, target, rule)
             row = await self._store.state_within(connection, target, self._now())
             if row is None:
                 raise AssertionError("the rule was put in this transaction")
             _check_base(target, rule, row)
+            if before is None or _rule_of(before) != rule:
+                was = None if before is None else _audited(before)
+                await record(connection, "demand_rule.set", _entity(target), before=was, after=_audited(row))
             return _state_of(row)
 
     async def delete(self, target: TariffTarget, operator: Principal) -> None:
@@ -59,6 +65,7 @@ class DemandService:
             if row is None:
                 raise _no_rule(target)
             await self._store.delete(connection, target)
+            await record(connection, "demand_rule.ended", _entity(target), before=_audited(row))
             if row["base_key"] is not None:
                 base = exact_tariff(row["base_tariff"])
                 if base != exact_tariff(row["current_tariff"]):
@@ -102,6 +109,14 @@ class DemandService:
 
     def _now(self) -> datetime:
         return from_ms(self._clock.now_ms())
+
+
+def _entity(target: TariffTarget) -> str:
+    return f"demand-rule/{target.kind}/{target.name}"
+
+
+def _audited(row: Mapping[str, Any]) -> dict[str, Any]:
+    return _rule_of(row).model_dump(mode="json")
 
 
 def _subject(target: TariffTarget, organisation: str) -> FlagSubject:

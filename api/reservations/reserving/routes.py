@@ -7,7 +7,7 @@ from fastapi import APIRouter, Body, Path, Query, Request
 from fastapi.responses import Response
 from pydantic import StringConstraints
 
-from api.reservations.callers import FORBIDDEN, Caller, Reader, driver_for
+from api.reservations.callers import FORBIDDEN, Caller, Reader, Reserver, check_place, driver_for
 from api.reservations.components import PATH, Provided
 from api.reservations.life.rule import ReservationState
 from api.reservations.life.store import SCHEMA, ReservationFilter
@@ -84,7 +84,7 @@ async def list_reservations(
 )
 async def reserve(
     reservations: Provided,
-    caller: Caller,
+    caller: Reserver,
     new: Annotated[
         NewReservation,
         Body(
@@ -100,8 +100,7 @@ async def reserve(
     """For now or later. The place is kept free for some minutes before and after, which the driver may use. What is
     held is given back unless confirmed in time; anything else is confirmed."""
     driver_id = driver_for(caller, new.driver_id)
-    if new.station_id is not None and not caller.covers(new.station_id):
-        raise Forbidden(f"the token is not for station {new.station_id}")
+    check_place(caller, new.station_id)
 
     async def work(connection: Transaction) -> StoredResponse:
         made = await reservations.service.reserve(connection, new, driver_id, caller.name)

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 from fastapi import APIRouter, Body, Path, Query
 from fastapi.responses import Response
 
-from api.reservations.callers import FORBIDDEN, Caller, Reader, driver_for
+from api.reservations.callers import FORBIDDEN, Caller, Reader, check_place, driver_for
 from api.reservations.components import PATH, Provided, ReservationsComponents
 from api.reservations.life.store import SCHEMA
 from api.reservations.reserving.models import Name
@@ -57,7 +57,7 @@ async def line(
     responses={
         **problems(
             {
-                403: "Another driver",
+                403: "Another driver, or a token for some stations",
                 404: "The site has no such connector that is in order",
                 409: "The driver is in the line already, or it is too long",
             }
@@ -73,6 +73,7 @@ async def join(
 ) -> Response:
     """Drivers are served in the order in which they joined. A connector that becomes free is offered for some minutes
     to the first whom it suits: a held reservation, which `reservation.created.v1` tells of."""
+    check_place(caller, None)
     entry = Entry(
         id=uuid4(),
         number=0,

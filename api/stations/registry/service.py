@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 
-from msgspec import Meta
+from msgspec import Meta, Raw
 
 from api.stations.registry.events import station_changed
 from api.stations.registry.models import (
@@ -34,6 +34,7 @@ from api.stations.registry.store import (
     write,
 )
 from api.stations.search.projection import project
+from kit.audit.recording import AuditedChange, record_all
 from kit.auth.token_store import Principal
 from kit.clock import Clock, from_ms
 from kit.database.postgres import Database
@@ -255,7 +256,8 @@ class StationsService:
 
 
 async def record(connection: Transaction, changes: Sequence[Change]) -> None:
-    """Store these changes with their audit and their events, in the open transaction. Raises Conflict."""
+    """Store these changes with their history, their entries in the audit and their events, in the open transaction.
+    Raises Conflict."""
     taken = {one.evse_id for change in changes if change.after for one in change.after.connectors if one.evse_id}
     held = {one.evse_id for change in changes if change.before for one in change.before.connectors if one.evse_id}
     if len(changes) == 1:  # of many nobody else changes anything
@@ -267,7 +269,13 @@ async def record(connection: Transaction, changes: Sequence[Change]) -> None:
         holder = last if first in named and last not in named else first
         raise Conflict(f"{evse_id} is an EVSE of station {holder}: an EVSE is at one station")
     await project(connection, changes)
+    await record_all(connection, map(_audited, changes))
     await insert_async(connection, SCHEMA, [station_changed(change) for change in changes])
+
+
+def _audited(change: Change) -> AuditedChange:
+    before, after = (None if one is None else Raw(one.model_dump_json()) for one in (change.before, change.after))
+    return AuditedChange(f"station.{change.kind}", f"station/{change.station_id}", before, after)
 
 
 async def ensure_stations(database: Database, clock: Clock, registered: Mapping[str, Registered]) -> None:

@@ -117,9 +117,3 @@ def limits_of(scope: Scope) -> RequestLimits | None:
     """The limits of the app that answers a request; None: it has none."""
     app = scope.get("app")
     return None if app is None else getattr(app.state, "request_limits", None)
-
-
-def address_of(scope: Scope) -> str:
-    """The address that a request came from; empty where that is not known."""
-    client = scope.get("client")
-    return client[0] if client else ""

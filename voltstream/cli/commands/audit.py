@@ -106,14 +106,17 @@ def _logged(text: str) -> tuple[int, bytes]:
 
 def _print(found: Verification) -> None:
     for fault in found.faults:
-        entry = "" if fault.entry_id is None else f", entry {fault.entry_id}"
-        print_line(f"block {fault.block}{entry}: {fault.what}")
+        block = f"block {fault.block}" if fault.block else ""  # 0: the entry is in none
+        entry = "" if fault.entry_id is None else f"entry {fault.entry_id}"
+        print_line(f"{', '.join(filter(None, (block, entry)))}: {fault.what}")
     print_line(
         f"{found.entries:,} entries in {found.blocks:,} blocks are as they were sealed, "
         f"{found.forgotten_entries:,} are past retention, {found.unsealed:,} are not sealed yet"
         if not found.faults
         else f"{found.entries:,} entries in {found.blocks:,} blocks are as they were sealed"
     )
+    if found.forgotten_days_min is not None:
+        print_line(f"what is past retention was deleted at an age of {found.forgotten_days_min:,} days or more")
     print_line(f"last block: {found.head.number}={found.head.hash.hex()}")
 
 

@@ -13,12 +13,12 @@ from kit.audit.entry import AUDIT
 from kit.audit.recording import local_account
 from kit.auth.scopes import KINDS, Kind, Scope, scopes_of
 from kit.auth.token_store import SUBJECT_CHARS_MAX, StoredToken, TokenStore, valid_subject
-from kit.clock import SystemClock, format_rfc3339, parse_rfc3339
+from kit.clock import SystemClock, format_rfc3339
 from kit.settings import Settings
 from kit.spelling import did_you_mean
 from schemas.reading import STATION_ID_CHARS_MAX
 from voltstream.cli.connection import with_database
-from voltstream.cli.options import AsJson, DataDir
+from voltstream.cli.options import UNIT_S, AsJson, DataDir, duration_s, moment
 from voltstream.cli.output import make_table, print_json, print_line, print_note, print_table
 from voltstream.errors import WrongUsage
 from voltstream.runtime.data_folder import platform_name
@@ -30,7 +30,6 @@ T = TypeVar("T")
 _ID_CHARS: Final = 36
 _KIND_CHARS: Final = max(map(len, KINDS))
 _JTI_CHARS_MAX: Final = 256
-_SPAN_S: Final = {"m": 60, "h": 3_600, "d": 86_400}
 _SPAN_DAYS_MAX: Final = 3_660
 _OVERLAP: Final = "24h"
 
@@ -72,7 +71,7 @@ def issue(
     if subject is not None and not valid_subject(subject):
         raise WrongUsage(f"--subject {subject!r}: a driver's id has 1 to {SUBJECT_CHARS_MAX} printable characters")
     scopes = _scopes(wanted, scope) if scope else None
-    expires_at = _moment(expires)
+    expires_at = _expiry(expires)
     settings = load_settings(data_dir=data_dir)
     token, stored = _with_store(
         settings,
@@ -101,7 +100,7 @@ def rotate(
     as_json: AsJson = False,
 ) -> None:
     """Give a token a new secret. Its id, scopes and stations stay; a secret from before the last rotation ends."""
-    wanted, span, expires_at = _id(token_id), _span(overlap, "--overlap"), _moment(expires)
+    wanted, span, expires_at = _id(token_id), _span(overlap, "--overlap"), _expiry(expires)
     settings = load_settings(data_dir=data_dir)
     made = _with_store(settings, lambda store: store.rotate(wanted, span, expires_at))
     if made is None:
@@ -132,6 +131,8 @@ def revoke(
     if before is not None and subject is None:
         raise WrongUsage("--before is of the tokens of a subject: name it by --subject")
     settings = load_settings(data_dir=data_dir)
+    days = settings.jwt_lifetime_days_max
+    lifetime_max = timedelta(days=days) if days else None
     if token_id is not None:
         wanted = _id(token_id)
         if not _with_store(settings, lambda store: store.revoke(wanted)):
@@ -141,15 +142,18 @@ def revoke(
     elif jti is not None:
         if not 0 < len(jti) <= _JTI_CHARS_MAX or not jti.isprintable():
             raise WrongUsage(f"--jti: 1 to {_JTI_CHARS_MAX} printable characters")
-        _with_store(settings, lambda store: store.revoke_signed(jti=jti))
+        _with_store(settings, lambda store: store.revoke_signed(jti=jti, lifetime_max=lifetime_max))
         told, line = {"jti": jti}, f"revoked the signed token {jti}"
     else:
         if not valid_subject(subject or ""):
             raise WrongUsage(f"--subject {subject!r}: 1 to {SUBJECT_CHARS_MAX} printable characters")
-        moment = SystemClock().now() if before is None else _parsed(before, "--before")
-        _with_store(settings, lambda store: store.revoke_signed(subject=subject, issued_before=moment))
-        told = {"subject": subject, "issued_before": format_rfc3339(moment)}
-        line = f"revoked all signed tokens of {subject} that were issued before {_at(moment)}"
+        issued_before = SystemClock().now() if before is None else moment("--before", before)
+        _with_store(
+            settings,
+            lambda store: store.revoke_signed(subject=subject, issued_before=issued_before, lifetime_max=lifetime_max),
+        )
+        told = {"subject": subject, "issued_before": format_rfc3339(issued_before)}
+        line = f"revoked all signed tokens of {subject} that were issued before {_at(issued_before)}"
     if as_json:
         print_json(told)
     else:
@@ -182,9 +186,9 @@ def tokens_table(tokens: Iterable[StoredToken], now: datetime) -> Table:
 def _short(span: timedelta) -> str:
     """The span in days, hours or minutes, whichever is the largest that it has."""
     left_s = max(int(span.total_seconds()), 0)
-    for unit, unit_s in reversed(_SPAN_S.items()):
-        if left_s >= unit_s:
-            return f"{left_s // unit_s} {unit}"
+    for unit in ("d", "h", "m"):
+        if left_s >= UNIT_S[unit]:
+            return f"{left_s // int(UNIT_S[unit])} {unit}"
     return "0 m"
 
 
@@ -213,35 +217,28 @@ def _id(text: str) -> UUID:
 
 def _span(text: str, option: str) -> timedelta:
     """`24h` as a span of time."""
-    number, unit = text[:-1], text[-1:]
-    if not (number.isascii() and number.isdecimal() and len(number) <= 6 and unit in _SPAN_S):
-        raise WrongUsage(f"{option} {text}: write a number of minutes, hours or days, like 30m, 24h, 90d")
-    span = timedelta(seconds=int(number) * _SPAN_S[unit])
+    try:
+        span = timedelta(seconds=duration_s(text, may_be_zero=True))
+    except WrongUsage as error:
+        raise WrongUsage(f"{option}: {error}") from None
     if span > timedelta(days=_SPAN_DAYS_MAX):
         raise WrongUsage(f"{option} {text}: at most {_SPAN_DAYS_MAX} days")
     return span
 
 
-def _moment(text: str | None) -> datetime | None:
+def _expiry(text: str | None) -> datetime | None:
     """When a token expires: after a span of time, or at a moment that is to come."""
     if text is None:
         return None
     now = SystemClock().now()
-    moment = _parsed(text, "--expires") if "T" in text.upper() else now + _span(text, "--expires")
-    if moment <= now:
+    expires_at = moment("--expires", text) if "-" in text else now + _span(text, "--expires")
+    if expires_at <= now:
         raise WrongUsage(f"--expires {text}: that is past; name a moment that is to come")
-    return moment
+    return expires_at
 
 
-def _parsed(text: str, option: str) -> datetime:
-    try:
-        return parse_rfc3339(text)
-    except ValueError as error:
-        raise WrongUsage(f"{option} {text}: write a moment like 2027-01-31T00:00:00Z ({error})") from None
-
-
-def _at(moment: datetime) -> str:
-    return format_rfc3339(moment)
+def _at(when: datetime) -> str:
+    return format_rfc3339(when)
 
 
 def _show_secret(note: str, token: str, stored: StoredToken, as_json: bool) -> None:
