@@ -31,6 +31,7 @@ from kit.web.request_body import RequestBody
 from kit.web.request_ids import (
     CORRELATION_HEADER,
     CORRELATION_KEY,
+    NO_CONTENT,
     NO_STORE,
     asker_of,
     correlation_id_of,
@@ -157,8 +158,10 @@ class _RequestMiddleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = [*message.get("headers", ()), id_header]
-                if scope["path"].startswith(_API) and all(name != b"cache-control" for name, _ in headers):
-                    headers.append(NO_STORE)  # it is for whoever has the token
+                if scope["path"].startswith(_API):
+                    headers.append(NO_CONTENT)
+                    if all(name != b"cache-control" for name, _ in headers):
+                        headers.append(NO_STORE)  # it is for whoever has the token
                 headers += scope.get(QUOTA, ())
                 if body.abandoned:
                     headers.append(_CLOSE)

@@ -74,20 +74,7 @@ async def channel_trusting(authority: Authority, monkeypatch: pytest.MonkeyPatch
 
 
 async def sent(channel: WebhookChannel, url: str) -> Outcome:
-    return await channel.send(
-        OutgoingMessage(
-            id=UUID(int=1),
-            kind="invoice",
-            subject="driver/D1",
-            address=url,
-            title="t",
-            body="b",
-            html=None,
-            language="en",
-            created_at=NOW,
-            context={},
-        )  # fmt: skip
-    )
+    return await channel.send(OutgoingMessage(UUID(int=1), "invoice", "driver/D1", url, "t", "b", None, "en", NOW, {}))
 
 
 async def test_the_certificate_is_of_the_name_in_the_address_for_every_message(
