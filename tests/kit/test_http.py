@@ -161,6 +161,8 @@ async def test_a_parameter_that_an_operation_does_not_have_is_refused(client: ht
         {"location": "query/intervall", "detail": "there is no such parameter; did you mean interval?"},
         {"location": "query/x", "detail": "there is no such parameter; there are: interval, station_id"},
     ]
+    twice = await client.get("/api/v1/windows?interval=1h&interval=1d")
+    assert twice.json()["detail"] == "query/interval: is there twice: which of the two is meant? Leave one out"
     alone = await client.get("/api/v1/half", params={"y" * 1_000: "1"})
     assert alone.json()["detail"] == f"query/{'y' * 64}: there is no such parameter; leave it out"
     assert (await client.get("/healthz?probe=1")).status_code == 200
