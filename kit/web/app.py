@@ -113,8 +113,8 @@ class _App(FastAPI):
 
 
 async def _refuse_unknown_parameters(request: Request) -> None:
-    """Refuse query parameters that an operation's OpenAPI does not list, and those that are no list and there twice: they
-    would silently be ignored."""
+    """Refuse query parameters that an operation's OpenAPI does not list, and those that are no list and there twice:
+    they would silently be ignored."""
     given = request.query_params
     if not given or not request.url.path.startswith(_API):
         return
