@@ -23,6 +23,7 @@ from billing.exports.charge_queries import (
 )
 from billing.exports.place_queries import MISSING, PLACE, PLACE_FACTS
 from kit.database.postgres import COPY_GATHER_S, Database
+from kit.spreadsheets import FORMULA
 from kit.web.paging import Cursor, Int16, Int64
 
 EXPORT_S_MAX: Final = 3_600  # of one statement: at 50 k documents/s, 180 M of them
@@ -30,8 +31,6 @@ BATCH_DOCUMENTS: Final = 8_192  # at once, for OCPI: ~1 kB each with the lines, 
 
 Output = Callable[[bytes], Awaitable[None]]
 
-# A spreadsheet takes a text that begins with one of these for a formula and executes it (OWASP, CSV injection).
-_FORMULA: Final = "[=+@\\t\\r\\n＝＋－＠-]"
 _TEXTS: Final = ("driver_id", "station_id", "reservation_id", "reason")  # from outside: they may contain anything
 
 
@@ -416,4 +415,5 @@ def _selected(columns: Mapping[str, str]) -> str:
 def _guarded(name: str, column: str) -> str:
     if name not in _TEXTS:
         return column
-    return f"CASE WHEN {column} ~ '^{_FORMULA}' THEN '''' || {column} ELSE {column} END"
+    formula = FORMULA.replace("'", "''")
+    return f"CASE WHEN {column} ~ '^{formula}' THEN '''' || {column} ELSE {column} END"

@@ -28,6 +28,9 @@ LEEWAY_S: Final = 30  # between the issuer's clock and ours
 CACHE_MAX: Final = 10_000  # verified tokens; ~1 kB each: 10 MB. Beyond, the oldest is verified again
 _TOKEN_CHARS_MAX: Final = 8_192  # HTTP servers take no longer header
 _EPOCH_S_MAX: Final = 253_402_300_799  # the end of the year 9999
+# What a header may say of the kind of token (RFC 9068): others are for logging out, for proofs, for events.
+_TYPES: Final = ("jwt", "at+jwt", "application/at+jwt")
+_OF_ID_TOKENS: Final = ("at_hash", "c_hash")  # OpenID Connect Core 1.0: they tell a client who logged in, and no more
 
 _OPTIONS: Final[Any] = {
     "require": ["exp", "sub"],
@@ -161,6 +164,9 @@ class SignedTokens:
 
     def _checked(self, token: str, token_id: UUID) -> _Verified:
         claims = self._claims(token)
+        kind = jwt.get_unverified_header(token).get("typ", "JWT")  # verified by now
+        if not isinstance(kind, str) or kind.lower() not in _TYPES or any(name in claims for name in _OF_ID_TOKENS):
+            raise InvalidToken("the token is no access token; send the `access_token` that its issuer gave")
         not_before_s = _moment_s(claims, "nbf", 0.0)
         if not_before_s > self._clock.now_ms() / 1000 + LEEWAY_S:
             raise InvalidToken(f"the token is not valid before {format_rfc3339(int(not_before_s * 1000))}")

@@ -24,6 +24,7 @@ from kit.observability.tracing import context_from, start_span
 from kit.spelling import did_you_mean
 from kit.web import docs_pages
 from kit.web.health import HttpMetrics, ReadyCheck, health_router
+from kit.web.json_body import TWICE
 from kit.web.limits.refusals import Refusals
 from kit.web.limits.requests import QUOTA, RequestLimits
 from kit.web.problem import ERRORS_SHOWN_MAX, INTERNAL, Problem, install_problems, invalid, problem_response
@@ -31,6 +32,7 @@ from kit.web.request_body import RequestBody
 from kit.web.request_ids import (
     CORRELATION_HEADER,
     CORRELATION_KEY,
+    NO_CONTENT,
     NO_STORE,
     asker_of,
     correlation_id_of,
@@ -111,23 +113,28 @@ class _App(FastAPI):
 
 
 async def _refuse_unknown_parameters(request: Request) -> None:
-    """Refuse query parameters that an operation's OpenAPI does not list: a misspelt one would silently be ignored."""
+    """Refuse query parameters that an operation's OpenAPI does not list, and those that are no list and there twice:
+    they would silently be ignored."""
     given = request.query_params
     if not given or not request.url.path.startswith(_API):
         return
     operations = request.app.openapi()["paths"].get(_route_template(request.scope), {})
     described = operations.get(request.method.lower(), {})
-    known = {parameter["name"] for parameter in described.get("parameters", ()) if parameter["in"] == "query"}
-    unknown = [name for name in dict.fromkeys(given) if name not in known]
-    if unknown:
-        errors = [
-            {
-                "location": f"query/{name[:_NAME_SHOWN_MAX]}",
-                "detail": f"there is no such parameter{did_you_mean(name, known)}",
-            }
-            for name in unknown[:ERRORS_SHOWN_MAX]
-        ]
-        raise invalid(errors, len(unknown))
+    known = {one["name"]: one["schema"] for one in described.get("parameters", ()) if one["in"] == "query"}
+    wrong = {
+        name: TWICE if name in known else f"there is no such parameter{did_you_mean(name, set(known))}"
+        for name in given
+        if name not in known or (len(given.getlist(name)) > 1 and not _is_list(known[name]))
+    }
+    if wrong:
+        shown = list(wrong.items())[:ERRORS_SHOWN_MAX]
+        errors = [{"location": f"query/{name[:_NAME_SHOWN_MAX]}", "detail": why} for name, why in shown]
+        raise invalid(errors, len(wrong))
+
+
+def _is_list(schema: Mapping[str, Any]) -> bool:
+    """Whether a parameter of this schema may be there several times."""
+    return schema.get("type") == "array" or any(map(_is_list, schema.get("anyOf", ())))
 
 
 class _RequestMiddleware:
@@ -157,8 +164,10 @@ class _RequestMiddleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = [*message.get("headers", ()), id_header]
-                if scope["path"].startswith(_API) and all(name != b"cache-control" for name, _ in headers):
-                    headers.append(NO_STORE)  # it is for whoever has the token
+                if scope["path"].startswith(_API):
+                    headers.append(NO_CONTENT)
+                    if all(name != b"cache-control" for name, _ in headers):
+                        headers.append(NO_STORE)  # it is for whoever has the token
                 headers += scope.get(QUOTA, ())
                 if body.abandoned:
                     headers.append(_CLOSE)

@@ -20,7 +20,7 @@ from starlette.responses import Response
 DIGITS_MAX: Final = 30  # of a number, before or after the point; no amount or quantity has more than 13
 _CHARS_MAX: Final = 2 * DIGITS_MAX + 8  # sign, point and exponent; Decimal would take megabytes of digits
 _LONG: Final = f"has more than {DIGITS_MAX} digits: write fewer"
-_TWICE: Final = "is there twice: which of the two is meant? Leave one out"
+TWICE: Final = "is there twice: which of the two is meant? Leave one out"
 _HALF: Final = "has half of a surrogate pair, which is no character: write the whole pair, or leave it out"
 _NUL: Final = "has a NUL character, which no text may have: leave it out"
 _ESCAPE: Final = "\\u"  # without one, UTF-8 has no surrogates, and a control character such as NUL is no JSON
@@ -117,7 +117,7 @@ def _reader(refused: list[_Refused], exact: bool) -> json.JSONDecoder:
         found: dict[str, Any] = {}
         for name, value in pairs:
             if name in found:
-                return refuse(_shown(name), _TWICE)
+                return refuse(_shown(name), TWICE)
             found[name] = value
         return found
 

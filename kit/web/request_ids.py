@@ -14,6 +14,8 @@ CORRELATION_HEADER: Final = "X-Correlation-ID"
 CORRELATION_KEY: Final = CORRELATION_HEADER.lower().encode()
 IDS_OF_ONE_REQUEST: Final = frozenset({CORRELATION_KEY, b"traceparent"})  # headers that differ with every request
 NO_STORE: Final = (b"cache-control", b"no-store")  # a header
+# Another: an answer of the API that a browser is led to runs and loads nothing, whatever text of others is in it.
+NO_CONTENT: Final = (b"content-security-policy", b"default-src 'none'")
 # Printable ASCII: it goes into headers, logs and messages as it is.
 _CORRELATION_ID: Final = re.compile(rb"[\x21-\x7e](?:[\x20-\x7e]{0,126}[\x21-\x7e])?")
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from kit.auth.passwords import hashed, matches
 from tests.api.stations_app import StationsApp
 
+OLDER = "GM/8plVTNY2Jr5+H+TMEUW0SMD0/pCcA0XgAgW7i7jw="
 PASSWORD = "correct-horse-battery"  # noqa: S105  # of a test
 ASKED = "SELECT * FROM stations.charger_credentials(ARRAY['A', 'B', 'a'])"
 
@@ -77,6 +78,15 @@ def test_a_hash_matches_its_password_alone(password: str, other: str) -> None:
     assert matches(password, stored)
     assert matches(other, stored) == (other == password)
     assert hashed(password) != stored
+
+
+def test_a_hash_costs_what_asvs_asks_for_and_older_ones_still_match() -> None:
+    """ASVS 5.0, appendix C: N of 2^15 and r of 8 where p is 3 or more."""
+    name, cost, block, parallel, *_ = hashed("password").split("$")
+    assert (name, int(cost) >= 2**15, int(block) >= 8, int(parallel) >= 3) == ("scrypt", True, True, True)
+    older = "scrypt$16384$8$1$c2FsdHNhbHRzYWx0c2FsdA==$" + OLDER
+    assert matches("password", older)
+    assert not matches("Password", older)
 
 
 @given(

@@ -127,6 +127,17 @@ def test_csv_is_read_as_it_was_written(fleet: dict[str, Station], known: bool) -
     }
 
 
+def test_no_text_of_a_station_is_a_formula_to_a_spreadsheet() -> None:
+    name = "=HYPERLINK(1)"
+    station = _station("ST-1", {"name": name, "site": "-1", "time_zone": "Europe/London"}, (-500_000, -100_000), [])
+    written = csv_file.write([station])
+    (row,) = csv.DictReader(io.StringIO(written))
+    assert (row["name"], row["site"], row["latitude"]) == ("'" + name, "'-1", "-0.500000")
+    (again,) = csv_file.read(written, {})
+    assert again.document is not None
+    assert (again.document.name, again.document.site) == (name, "-1")
+
+
 @given(_STATIONS)
 def test_locations_say_of_a_known_station_what_it_is(fleet: dict[str, Station]) -> None:
     written = [place for station in fleet.values() if (place := ocpi.location(station, {})) is not None]

@@ -18,6 +18,7 @@ from api.telemetry.history.store import ReadingCursor, WindowCursor
 from api.telemetry.store import QuarantineCursor, StationCursor
 from kit.clock import format_rfc3339, to_ms
 from kit.instants import EARLIEST, LATEST, floor_to, parse_instant
+from kit.spreadsheets import as_text, text_of
 from kit.web.errors import BadQuery, NotAcceptable
 from kit.web.paging import decode_cursor, encode_cursor, from_micros, to_micros
 from kit.web.parameters import choose
@@ -122,8 +123,10 @@ def test_thousandths_are_exact_in_every_rendering(values: list[int | None]) -> N
     assert pa.ipc.open_stream(to_arrow(table)).read_all()["x"].to_pylist() == exact
 
 
-@given(st.lists(st.none() | st.text(), min_size=1, max_size=5))
+@given(st.lists(st.none() | st.text() | st.sampled_from(["=1+1", "'=1", "-", "'"]), min_size=1, max_size=5))
 def test_any_text_survives_csv(values: list[str | None]) -> None:
     table = ColumnTable({"t": Kind.TEXT, "n": Kind.INTEGER}, [values, list(range(len(values)))])
     lines = csv.DictReader(io.StringIO(to_csv(table).decode(), newline=""))
-    assert [line["t"] for line in lines] == [value or "" for value in values]
+    cells = [line["t"] for line in lines]
+    assert [text_of(cell) for cell in cells] == [value or "" for value in values]
+    assert cells == [as_text(value or "") for value in values]

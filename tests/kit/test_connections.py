@@ -319,6 +319,10 @@ async def test_answers_are_kept_by_nobody_and_lead_nowhere() -> None:
         answer = await client.get("/api/v1/ping", headers={"host": "evil.example"})
         wanted = {"x-content-type-options": "nosniff", "x-frame-options": "DENY", "cache-control": "no-store"}
         assert wanted.items() <= dict(answer.headers).items()
+        policy = answer.headers["content-security-policy"]
+        for part in ("default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'", "object-src 'none'"):
+            assert part in policy
+        assert not {"set-cookie", "server", "access-control-allow-origin"} & answer.headers.keys()
         slash = await client.get("/api/v1/ping/", headers={"host": "evil.example"})
         assert (slash.status_code, "location" in slash.headers) == (404, False)
 

@@ -103,6 +103,24 @@ def test_none_is_no_algorithm(make: Make) -> None:
                 assert "the token" in _refusal(tokens, f"{header}.{_part(CLAIMS)}.{signature}")
 
 
+@pytest.mark.parametrize("kind", ["JWT", "jwt", "at+jwt", "application/at+jwt", None])
+def test_an_access_token_says_so_or_nothing(make: Make, kind: str | None) -> None:
+    token = jwt.encode(CLAIMS, SECRET, "HS256", headers={"typ": kind})
+    assert make(SECRET).verify(token)[0].subject == "D1"
+
+
+@pytest.mark.parametrize("kind", ["logout+jwt", "dpop+jwt", "secevent+jwt", "id+jwt"])
+def test_a_token_of_another_kind_is_no_access_token(make: Make, kind: str) -> None:
+    assert "no access token" in _refusal(make(SECRET), jwt.encode(CLAIMS, SECRET, "HS256", headers={"typ": kind}))
+
+
+@pytest.mark.parametrize("name", ["at_hash", "c_hash"])
+def test_an_id_token_is_no_access_token(make: Make, name: str) -> None:
+    """Signed by the same key, perhaps for the same audience: it says who logged in to a client."""
+    token = jwt.encode({**CLAIMS, name: "77QmUPtjPfzWtF2AnpK9RQ"}, SECRET, "HS256")
+    assert "no access token" in _refusal(make(SECRET), token)
+
+
 def test_a_public_key_is_never_taken_for_a_secret(make: Make) -> None:
     """The attack: whoever knows the public key, which is everybody, signs with it by HMAC."""
     pem = _pem(RSA)

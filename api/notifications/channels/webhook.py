@@ -28,7 +28,8 @@ class WebhookChannel:
     """See SendingChannel. An address is an https URL.
 
     The host is resolved here, every address of it must be public, and the connection goes to the address that was
-    checked: a name that points elsewhere a moment later leads nowhere.
+    checked: a name that points elsewhere a moment later leads nowhere. No connection is used twice: the client knows
+    it by its address, at which other names may have been, and the certificate was looked at for one name alone.
     """
 
     def __init__(self, key: str, http: HttpSender, clock: Clock, *, allow_private: bool) -> None:
@@ -52,6 +53,7 @@ class WebhookChannel:
         headers = {
             "Host": url.netloc.rpartition("@")[2],
             "Content-Type": "application/json",
+            "Connection": "close",
             "webhook-id": str(message.id),
             "webhook-timestamp": str(timestamp_s),
             "webhook-signature": signature_of(

@@ -10,6 +10,7 @@ from pyarrow import parquet
 
 from api.reporting.tables import DECIMALS, Column, ColumnType, TableShape, Values, decimal_text, rows_of
 from kit.clock import format_rfc3339
+from kit.spreadsheets import as_text
 
 _ARROW: Final[Mapping[ColumnType, Any]] = {
     ColumnType.TEXT: pa.string(),
@@ -20,8 +21,6 @@ _ARROW: Final[Mapping[ColumnType, Any]] = {
     ColumnType.MOMENT: pa.timestamp("ms", tz="UTC"),
 }
 _DIGITS: Final = 19  # of a 64-bit integer
-# A cell that begins so is a formula to a spreadsheet (OWASP, CSV injection).
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 def text_of(column: Column) -> Callable[[Any], str]:
@@ -53,10 +52,7 @@ def csv_rows(shape: TableShape, columns: Sequence[Values]) -> bytes:
     writer = csv.writer(lines)
     for row in rows_of(columns):
         cells = [write(value) for write, value in zip(texts, row, strict=True)]
-        writer.writerow(
-            f"'{cell}" if guard and cell.startswith(_FORMULA) else cell
-            for guard, cell in zip(guarded, cells, strict=True)
-        )
+        writer.writerow(as_text(cell) if guard else cell for guard, cell in zip(guarded, cells, strict=True))
     return lines.getvalue().encode()
 
 

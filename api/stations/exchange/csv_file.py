@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from api.stations.exchange.models import STATIONS_MAX, Wanted, check_id, upper_id
 from api.stations.registry.models import CONNECTORS_MAX, ConnectorFacts, Station, StationDocument, StationFacts
 from kit.spelling import did_you_mean
+from kit.spreadsheets import as_text, text_of
 from kit.validation import explain_error
 
 STATION_COLUMNS: Final = tuple(StationFacts.model_fields)
@@ -30,6 +31,7 @@ _TEXTS: Final = {
     *("organisation", "parking_type", "standard", "format", "power_type", "evse_id"),
 }
 """Columns whose cells are what they say; those of all others are JSON."""
+_NUMBERS: Final = {"latitude", "longitude"}  # in such cells
 
 
 class WrongFile(ValueError):
@@ -67,7 +69,7 @@ def read(text: str, known: Mapping[str, Station]) -> list[Wanted]:
                     "station_id": cells.get("station_id", ""),
                     "": f"has {len(row)} cells, and the header {len(columns)}",
                 }
-            grouped.setdefault(upper_id(cells["station_id"].strip()), []).append((line, cells))
+            grouped.setdefault(upper_id(text_of(cells["station_id"].strip())), []).append((line, cells))
     except csv.Error as error:
         raise WrongFile(f"line {rows.line_num} is no CSV: {error}") from None
     return [_wanted(name, lines, columns, known.get(name)) for name, lines in grouped.items()]
@@ -87,20 +89,22 @@ def _lines(station: Station) -> Iterator[list[str]]:
         plug = [""] * (1 + len(CONNECTOR_COLUMNS))
         if connector is not None:
             plug = [str(connector["connector_id"]), *(_cell(name, connector[name]) for name in CONNECTOR_COLUMNS)]
-        yield [station.station_id, *own, *plug]
+        yield [as_text(station.station_id), *own, *plug]
 
 
 def _cell(name: str, value: Any) -> str:
     if value is None or value == []:
         return ""
-    return str(value) if name in _TEXTS else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    if name in _NUMBERS:
+        return str(value)
+    return as_text(str(value)) if name in _TEXTS else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _value(name: str, cell: str) -> Any:
     """Raises ValueError."""
     text = cell.strip()
     if name in _TEXTS:
-        return text
+        return text_of(text)
     if text in _BOOLEANS:
         return _BOOLEANS[text]
     try:

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from kit.clock import format_rfc3339, to_ms
+from kit.spreadsheets import as_text
 
 JSON: Final = "application/json"
 CSV: Final = "text/csv"
@@ -54,11 +55,14 @@ def to_rows(table: ColumnTable) -> list[msgspec.Struct]:
 
 
 def to_csv(table: ColumnTable) -> bytes:
-    """RFC 4180 with a header line; null is an empty field. Numbers and moments as in JSON."""
+    """RFC 4180 with a header line; null is an empty field. Numbers and moments as in JSON, texts `as_text`: a device
+    chooses some of them."""
     plain = [_PLAIN[kind](column) for kind, column in zip(table.kinds.values(), table.columns, strict=True)]
     for at, kind in enumerate(table.kinds.values()):
         if kind is Kind.NAMES:
             plain[at] = [None if names is None else " ".join(names) for names in plain[at]]
+        if kind in (Kind.NAMES, Kind.TEXT):
+            plain[at] = [None if text is None else as_text(text) for text in plain[at]]
     text = StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(table.kinds)

@@ -199,6 +199,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(Problem(400, f"a request has one Host header, and this one {len(named)}: name the host once"))
         elif self.hosts and _host_of(named) not in self.hosts:
             self._refuse(Problem(421, "this is not the host that the request names: see VOLTSTREAM_HOSTS"))
+        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
+        if codings and codings != [b"chunked"]:  # where it ends is not known (RFC 9112, 6.3): none of it takes effect
+            self._refuse(Problem(400, "the one Transfer-Encoding that is read is chunked: send a Content-Length"))
         return self._refused
 
     @property

@@ -28,7 +28,7 @@ from kit.web.addresses import network_of
 from kit.web.health import HttpMetrics
 from kit.web.limits.requests import RequestLimits
 from kit.web.problem import INTERNAL, Problem, problem_of, problem_response
-from kit.web.request_ids import CORRELATION_KEY, NO_STORE, correlation_id_of, end_span
+from kit.web.request_ids import CORRELATION_KEY, NO_CONTENT, NO_STORE, correlation_id_of, end_span
 from kit.web.route_rules import InvalidRouteRules, RouteRules, rules_of
 
 if TYPE_CHECKING:
@@ -45,13 +45,15 @@ _STATUS_LINES: Final = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus
 }
 
-_NO_STORE: Final = b"%b: %b\r\n" % NO_STORE  # direct routes are all of the API
 _log = get_logger(__name__)
 
 
 def lines_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """Headers as they are sent."""
     return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
+_OF_THE_API: Final = lines_of((NO_CONTENT, NO_STORE))  # direct routes are all of the API
 
 
 class KnowsTokens(Protocol):
@@ -198,7 +200,7 @@ class DirectRequest:
             close = b"" if self.keep_alive else b"connection: close\r\n"
             own_id = self.correlation_id.encode()
             response = b"%b%b%b%b: %b\r\n%b%b%b\r\n%b" % (
-                _STATUS_LINES[status], self._connection.head, head, CORRELATION_KEY, own_id, _NO_STORE, self._quota,
+                _STATUS_LINES[status], self._connection.head, head, CORRELATION_KEY, own_id, _OF_THE_API, self._quota,
                 close, body,
             )  # fmt: skip
             self._connection.write_response(response, close=not self.keep_alive)

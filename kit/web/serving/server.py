@@ -21,8 +21,10 @@ _GRACE_S: Final = 12
 _KEEP_ALIVE_S: Final = 75
 _BACKLOG: Final = 2_048  # connections that wait for accept, as uvicorn has it
 _LIMITS: Final = ConnectionLimits()
-# Of every response: it is what it says it is, and no page of others shows it in a frame.
+# Of every response: it is what it says it is, and no page of others shows it in a frame. What else a page may do is
+# said by a policy of its own (`kit.web.docs_pages`, NO_CONTENT): of two a browser enforces both.
 _HEADERS: Final = (
+    ("content-security-policy", "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'"),
     ("x-content-type-options", "nosniff"),
     ("x-frame-options", "DENY"),
     ("referrer-policy", "no-referrer"),
