@@ -85,7 +85,7 @@ class RequestLimits:
 
     def check_look_up(self, address: str) -> None:
         """Raise Problem 429 where so many tokens of this address were looked up in vain that no more are: a guess costs
-        the database a query. Tokens that are known pass."""
+        the database a query. Tokens that are known, or signed, pass."""
         bound = self._settings().unauthenticated_per_minute_max
         if bound:
             wait_s = self._looked_up.wait_s(network_of(address), MINUTE_S / bound)
@@ -93,7 +93,7 @@ class RequestLimits:
                 raise self._refusals.refuse(UNAUTHENTICATED, bound, wait_s, address)
 
     def looked_up_in_vain(self, address: str) -> None:
-        """A token was looked up, or its signature checked, and is none."""
+        """A token was looked up and is none."""
         bound = self._settings().unauthenticated_per_minute_max
         if bound:
             self._looked_up.spend(network_of(address), MINUTE_S / bound, 0.0)
