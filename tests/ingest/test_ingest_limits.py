@@ -1,5 +1,6 @@
 """What a device's token may send: readings, new stations, new weeks. Beyond, nothing of the request is taken."""
 
+import asyncio
 import json
 import uuid
 from collections import defaultdict
@@ -27,6 +28,7 @@ from kit.auth.token_store import Principal
 from kit.clock import ManualClock, from_ms
 from kit.errors import Overloaded
 from kit.live.view import InProcessLive
+from kit.web.limits import refusals as refusals_module
 from kit.web.limits.refusals import Refusals
 from kit.web.limits.settings import RequestLimitSettings
 from kit.web.problem import Problem
@@ -115,6 +117,7 @@ async def test_a_request_with_100_000_new_stations_reaches_no_log_and_others_are
 async def test_readings_a_week_apart_make_no_more_weeks_than_the_bound(
     query: str, content_type: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(refusals_module, "LATER_S", 0.0)
     async with gateway_with(monkeypatch) as gateway:
         rows = [reading(weeks_ago=number) for number in range(255)]
         body = arrow(rows) if content_type == ARROW else json.dumps(rows).encode()
@@ -160,6 +163,31 @@ async def test_beyond_its_requests_a_token_gets_429_on_either_way(query: str, mo
         gateway.clock.advance(3)
         assert [(await gateway.post([reading()], BOUND_DEVICE, query)).status_code for _ in range(2)] == [202, 429]
         assert gateway.items == 22
+
+
+async def test_whoever_does_not_heed_its_refusals_is_answered_later_and_read_no_further(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with gateway_with(monkeypatch) as gateway:
+        gateway.app.state.request_limits.follow(lambda: RequestLimitSettings(station_requests_per_minute_max=1))
+        monkeypatch.setattr(refusals_module, "LATER_S", 3_600.0)
+        assert [(await gateway.post([reading()], BOUND_DEVICE)).status_code for _ in range(11)] == [202] + [429] * 10
+        unheeding = asyncio.create_task(gateway.post([reading()], BOUND_DEVICE))
+        _, writer = await asyncio.open_connection(gateway.client.base_url.host, gateway.client.base_url.port)
+        request = gateway.client.build_request(
+            "POST", PATH, json=[reading()], headers={"authorization": f"Bearer {BOUND_DEVICE}"}
+        )
+        lines = [f"POST {PATH} HTTP/1.1".encode(), *(b"%b: %b" % header for header in request.headers.raw)]
+        writer.write((b"\r\n".join(lines) + b"\r\n\r\n" + request.content) * 1_000)
+        assert [(await gateway.post([reading(seq=seq)])).status_code for seq in range(20)] == [202] * 20
+        metrics = (await gateway.client.get("/metrics")).text
+        assert 'http_requests_limited_total{limit="requests"} 12.0' in metrics, "the first of a thousand waits"
+        assert not unheeding.done()
+        unheeding.cancel()
+        writer.close()
+        monkeypatch.setattr(refusals_module, "LATER_S", 0.001)
+        later = await gateway.post([reading()], BOUND_DEVICE)
+        assert (later.status_code, later.headers["RateLimit-Policy"]) == (429, '"requests";q=1;w=60')
 
 
 async def test_a_request_that_the_direct_path_declines_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:

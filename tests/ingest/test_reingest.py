@@ -200,7 +200,8 @@ async def test_a_token_of_some_stations_replays_what_is_theirs_and_nothing_of_ot
             answer = await ask(reingest, bound, **wanted, dry_run=True)
             assert answer.replayed == 1
         answer = await ask(reingest, bound, ids=[1, 2, 3])
-        assert (answer.replayed, answer.not_waiting) == (1, [3])
+        rest = await ask(reingest, bound, ids=[1, 2, 3], cursor=answer.next)
+        assert (answer.replayed, rest.replayed, rest.not_waiting, rest.next) == (1, 0, [3], None)
         assert [(one.id, one.reason) for one in answer.refused] == [(1, "station_forbidden")]
         with pytest.raises(Forbidden, match="not for station S9"):
             await ask(reingest, bound, station_id="S9")
@@ -231,7 +232,8 @@ def test_a_replay_ends_though_all_that_it_takes_is_set_apart_again(
                     added.append(1)
 
     async def replaying() -> int:
-        requests, cursor = 0, None
+        requests = 0
+        cursor: str | None = None
         async with reingesting(url, SetApart()) as reingest:
             while requests <= len(rows):
                 answer = await ask(reingest, **ALL, limit=at_once, cursor=cursor)

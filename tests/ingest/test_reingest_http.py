@@ -40,6 +40,7 @@ class App:
     client: httpx.AsyncClient  # with an operator's token
     base_url: str
     tokens: dict[str, str]
+    bound: str  # an operator's, for station S2
     stream: Stream
     url: str
 
@@ -56,7 +57,7 @@ async def app(database_url: str) -> AsyncIterator[App]:
         kind: (await store.issue(kind, subject="driver-1" if kind == "driver" else None))[0]
         for kind in ("device", "operator", "finance", "driver")
     }
-    tokens["bound"], _ = await store.issue("operator", stations=["S2"])
+    bound, _ = await store.issue("operator", stations=["S2"])
     web = make_app("reingest", "0", registry=CollectorRegistry())
     web.state.authenticator = Authenticator(store, clock)
     bearer = {"Authorization": f"Bearer {tokens['operator']}"}
@@ -66,7 +67,7 @@ async def app(database_url: str) -> AsyncIterator[App]:
             serve(web, "127.0.0.1", 0) as server,
             httpx.AsyncClient(base_url=server.url, headers=bearer, timeout=30) as client,
         ):
-            yield App(client, server.url, dict(tokens), stream, database_url)
+            yield App(client, server.url, dict(tokens), bound, stream, database_url)
     finally:
         await live.close()
         await access.close()
@@ -99,7 +100,7 @@ async def test_a_dry_run_waits_for_no_replay_and_leaves_its_key(app: App) -> Non
 
 
 async def test_a_token_for_some_stations_is_one_to_replay_with(app: App) -> None:
-    bearer = {"Authorization": f"Bearer {app.tokens['bound']}"}
+    bearer = {"Authorization": f"Bearer {app.bound}"}
     answer = await app.client.post(PATH, json=ALL, headers=bearer)
     assert (answer.status_code, [one["id"] for one in answer.json()["refused"]]) == (200, [2]), "S2's, but of CP1"
     assert (await app.client.post(PATH, json={"station_id": "S1"}, headers=bearer)).status_code == 403

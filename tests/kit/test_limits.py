@@ -33,8 +33,9 @@ from kit.clock import ManualClock
 from kit.database.questions import _asker
 from kit.web.addresses import network_of
 from kit.web.app import make_app
+from kit.web.limits import refusals as refusals_module
 from kit.web.limits.buckets import Buckets
-from kit.web.limits.refusals import MINUTE_S, Limit, Refusals
+from kit.web.limits.refusals import LATER_S, MINUTE_S, Limit, Refusals
 from kit.web.limits.requests import RequestLimits
 from kit.web.limits.settings import RequestLimitSettings
 from kit.web.problem import Problem
@@ -202,6 +203,24 @@ def test_the_log_has_a_line_a_minute_and_the_metric_all() -> None:
     }
 
 
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.floats(0, 0.5, allow_nan=False)), max_size=80))
+def test_whoever_does_not_heed_refusals_is_answered_later_and_nobody_else(steps: list[tuple[str, float]]) -> None:
+    clock, limit = ManualClock(), Limit("things", "things of this token", "wait", 60.0)
+    refusals = Refusals(CollectorRegistry(), clock.monotonic_s)
+    at_once: dict[str, list[float]] = defaultdict(list)
+    for who, pause_s in steps:
+        clock.advance(pause_s)
+        delay_s = refusals.refuse(limit, 5, 1.2, who).delay_s
+        now_s, before = clock.monotonic_s(), at_once[who]
+        assert delay_s in (0.0, LATER_S)
+        if delay_s:
+            assert len([since_s for since_s in before if now_s - since_s <= 1.0]) >= 9, "ten were on their way"
+        else:
+            before.append(now_s)
+            for first, since_s in enumerate(before):
+                assert len(before) - first <= 10 * (1 + now_s - since_s) + 1e-3
+
+
 # -- over HTTP --------------------------------------------------------------------------------------------------------
 
 
@@ -261,6 +280,19 @@ async def test_beyond_its_requests_a_token_gets_429_until_some_are_back_and_othe
     assert api.limited("requests") == 2
 
 
+async def test_a_refusal_that_is_answered_later_holds_up_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    api = Api(requests_per_minute_max=1)
+    monkeypatch.setattr(refusals_module, "LATER_S", 3_600.0)
+    assert [(await api.get()).status_code for _ in range(11)] == [200] + [429] * 10
+    unheeding = asyncio.create_task(api.get())
+    assert (await api.get(SECOND)).status_code == 200
+    assert not unheeding.done()
+    unheeding.cancel()
+    monkeypatch.setattr(refusals_module, "LATER_S", 0.001)
+    later = await api.get()
+    assert (later.status_code, later.json()["reason"]) == (429, "requests_limited")
+
+
 async def test_the_audit_names_whose_bound_is_spent() -> None:
     api, entries = Api(requests_per_minute_max=1), list[Entry]()
     api.app.state.audit = RequestAudit(api.clock, entries.append)
@@ -270,7 +302,10 @@ async def test_the_audit_names_whose_bound_is_spent() -> None:
     assert (entry.actor, entry.endpoint, entry.address) == (f"operator/{entry.token_id}", "/api/v1/things", "10.0.0.1")
 
 
-async def test_guesses_of_an_address_end_without_a_look_up_and_known_tokens_of_it_pass() -> None:
+async def test_guesses_of_an_address_end_without_a_look_up_and_known_tokens_of_it_pass(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(refusals_module, "LATER_S", 0.0)
     api = Api(unauthenticated_per_minute_max=5)
     assert (await api.get()).status_code == 200
     before = api.tokens.look_ups
@@ -297,7 +332,10 @@ async def test_requests_without_an_accepted_token_are_counted_by_address(token: 
     assert (await api.get(SECOND)).status_code == 200
 
 
-async def test_a_revoked_token_that_many_devices_of_an_address_send_does_not_keep_a_good_one_out() -> None:
+async def test_a_revoked_token_that_many_devices_of_an_address_send_does_not_keep_a_good_one_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(refusals_module, "LATER_S", 0.0)
     api = Api(unauthenticated_per_minute_max=5)
     statuses = {(await api.get(UNKNOWN)).status_code for _ in range(50)}
     assert statuses == {401, 429}
@@ -305,8 +343,11 @@ async def test_a_revoked_token_that_many_devices_of_an_address_send_does_not_kee
     assert (await api.get(SECOND)).status_code == 200
 
 
-async def test_a_signed_token_passes_whatever_its_neighbours_send_and_so_does_a_long_response(tmp_path: Path) -> None:
+async def test_a_signed_token_passes_whatever_its_neighbours_send_and_so_does_a_long_response(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Verifying it asks nobody, and what was accepted is no guess."""
+    monkeypatch.setattr(refusals_module, "LATER_S", 0.0)
     (tmp_path / "key").write_bytes(SECRET)
     api = Api(tmp_path / "key", unauthenticated_per_minute_max=5)
     checks = []
@@ -320,6 +361,7 @@ async def test_a_signed_token_passes_whatever_its_neighbours_send_and_so_does_a_
     assert api.limited("unauthenticated")
     assert (await api.get(api.signed("S3"))).status_code == 200
     api.authenticator._cached.clear()
+    assert api.signed_tokens is not None
     api.signed_tokens._verified.clear()
     assert [await check() for check in checks] == [True, True]
 
