@@ -150,15 +150,14 @@ class Database:
         """
         with outages():
             turns = contextlib.nullcontext(Turn()) if download else self._questions.turn()
-            async with turns as turn, self._pool.acquire(timeout=_CONNECT_S) as connection:
-                transaction = connection.transaction(isolation="repeatable_read", readonly=True)
+            async with turns as turn, turn.within(), self._pool.acquire(timeout=_CONNECT_S) as connection:
                 turn.begin()
+                transaction = connection.transaction(isolation="repeatable_read", readonly=True)
                 await transaction.start()
                 try:
-                    async with turn.within():
-                        if (left_s := turn.left_s) is not None:
-                            await connection.execute(f"SET LOCAL statement_timeout = {math.ceil(left_s * 1_000)}")
-                        yield connection
+                    if (left_s := turn.left_s) is not None:
+                        await connection.execute(f"SET LOCAL statement_timeout = {math.ceil(left_s * 1_000)}")
+                    yield connection
                 except asyncpg.QueryCanceledError:
                     if turn.is_over:
                         raise turn.too_slow() from None
