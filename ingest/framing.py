@@ -87,8 +87,8 @@ class Framer:
         if self._appends:
             await asyncio.wait(self._appends)
 
-    async def submit(self, admitted: Admitted, context: Sender) -> None:
-        """Return once all items are durable.
+    async def submit(self, admitted: Admitted, context: Sender, on_taken: Callable[[], None] | None = None) -> None:
+        """Return once all items are durable. `on_taken` is called before it first waits, where it does not raise.
 
         Raises Overloaded and Unavailable; some of the items may be, or become, durable all the same.
         """
@@ -104,6 +104,8 @@ class Framer:
 
         request = PendingRequest(admitted, context, settle)
         self.enqueue(request)
+        if on_taken is not None:
+            on_taken()
         try:
             await durable
         finally:

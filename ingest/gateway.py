@@ -30,7 +30,7 @@ from ingest.bodies import inflate, read_body
 from ingest.errors import IngestError, MalformedBody, TooLarge, UnsupportedMedia
 from ingest.framing import Framer
 from ingest.grouping import PendingRequest, RequestContext
-from ingest.limits import TelemetryLimits
+from ingest.limits import RequestCosts, TelemetryLimits
 from ingest.metrics import IngestMetrics
 from ingest.openapi import DESCRIPTION, REQUEST_BODY, RESPONSES, STRICT
 from ingest.request_limits import Limits
@@ -132,9 +132,9 @@ class Gateway:
             admitted = self._admit(form, body, rules) if short else await self._offload(form, body, rules)
         except IngestError as error:
             raise _problem_of(error) from None
-        self._judge(admitted, principal)
+        costs = self._judge(admitted, principal)
         sender = RequestContext(str(principal.token_id), current_traceparent(), correlation_id.get())
-        await self._framer.submit(admitted, sender)
+        await self._framer.submit(admitted, sender, partial(self._taken, costs))
         answer = self._answer(admitted)
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
         await send({"type": "http.response.start", "status": 202, "headers": headers})
@@ -152,8 +152,9 @@ class Gateway:
             admitted = self._admit(form, request.body, rules)
         except IngestError as error:
             raise _problem_of(error) from None
-        self._judge(admitted, request.principal)
+        costs = self._judge(admitted, request.principal)
         self._framer.enqueue(PendingRequest(admitted, request, partial(self._settle, request, admitted)))
+        self._taken(costs)
         return True
 
     def _settle(self, request: DirectRequest, admitted: Admitted, error: Exception | None) -> None:
@@ -198,15 +199,21 @@ class Gateway:
         finally:
             self._offloaded -= 1
 
-    def _judge(self, admitted: Admitted, principal: Principal) -> None:
-        """Raise Problem where all items are for stations that the token is not bound to, or more than it may send."""
+    def _judge(self, admitted: Admitted, principal: Principal) -> RequestCosts | None:
+        """What it costs the token once it is taken; None: nothing. Raises Problem where all items are for stations that
+        the token is not bound to, or more than it may send."""
         refused = admitted.refused
         self._token_limits.spend(principal, admitted.accepted + len(refused))
         if refused and not admitted.accepted and all(item.reason == STATION_FORBIDDEN for item in refused):
             raise Problem(403, refused[0].detail, extensions={"reason": STATION_FORBIDDEN})
-        self._token_limits.judge(principal, admitted)
+        costs = self._token_limits.judge(principal, admitted)
         if refused:
             self._metrics.refused(refused)
+        return costs
+
+    def _taken(self, costs: RequestCosts | None) -> None:
+        if costs is not None:
+            self._token_limits.take(costs)
 
     def _answer(self, admitted: Admitted) -> bytes:
         """The body of the 202, once all items are durable. Raises Problem where a single one was refused."""

@@ -189,10 +189,11 @@ SERVICE: Final = Service(
             "publishes readings that were set apart because their station was not registered",
         ),
         Contract(
-            "telemetry.lock_quarantined(bigint[], text, text, timestamp with time zone, timestamp with time zone, "
-            "bigint, integer, bigint)",
-            "items of the quarantine that wait, locked for a replay",
+            "telemetry.items_to_replay(bigint[], text, text[], timestamp with time zone, timestamp with time zone, "
+            "bigint, bigint, integer, bigint, boolean)",
+            "items of the quarantine that wait, locked for a replay or only read",
         ),
+        Contract("telemetry.last_quarantined()", "the newest item of the quarantine, where a replay ends"),
         Contract(
             "telemetry.mark_replayed(bigint[], integer[], text, text)",
             "marks items of the quarantine as replayed, by whom",

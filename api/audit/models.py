@@ -23,7 +23,7 @@ class AuditEntry(AuditModel):
     actor: str = Field(description="kind of token and subject or token id; anonymous; cli/<account>; system")
     role: str = Field(description="the kind of token; empty: none")
     token: Literal["", "stored", "signed"] = Field(description="how the token is verified")
-    token_id: UUID | None = Field(description="of a signed token a part of its hash")
+    token_id: UUID | None = Field(description="of a signed token that of its issuer and subject")
     method: str | None
     endpoint: str | None = Field(description="the route's template")
     status: int | None = Field(description="of the answer; 499: the client was gone. Null in a change's own entry")

@@ -5,7 +5,7 @@ from typing import Final
 
 from ingest.reingest.components import Reingest, open_reingest
 from ingest.reingest.routes import router
-from ingest.reingest.store import LOCK, MARK
+from ingest.reingest.store import ITEMS, LAST, MARK
 from ingest.settings import IngestSettings
 from kit.service import Service
 
@@ -16,7 +16,7 @@ SERVICE: Final = Service(
     components=Reingest,
     router=router,
     migrations=Path(__file__).parent / "migrations",
-    reads=(LOCK, MARK),
+    reads=(ITEMS, LAST, MARK),
     settings=IngestSettings,
     backends=frozenset({"live", "log_writer"}),
 )

@@ -4,13 +4,21 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ingest.reingest.store import Selection
 from kit.instants import Instant
+from kit.web.paging import CURSOR_CHARS_MAX, Cursor, Int64, encode_cursor
 from schemas.identifiers import PRINTABLE, StationId
 
 ITEMS_MAX: Final = 1_000  # of one request: ~0.1 s of one core; 4 M readings where all are full frames of 4,096
 REFUSED_LISTED_MAX: Final = 1_000  # ~200 B each
 _ID_MAX: Final = 2**63 - 1
+
+
+class ReplayCursor(Cursor, frozen=True, tag="rq"):
+    """Where a replay is: behind this item, of those up to the last that was there when it began."""
+
+    above: Int64
+    up_to: Int64
+
 
 ItemId = Annotated[int, Field(ge=1, le=_ID_MAX)]
 
@@ -31,7 +39,9 @@ class ReplayRequest(BaseModel):
     station_id: StationId | None = Field(default=None, description="of this station, where it could be read")
     start: Instant | None = Field(default=None, alias="from", description="received since then, inclusive")
     end: Instant | None = Field(default=None, alias="to", description="received before then")
-    after: int = Field(default=0, ge=0, le=_ID_MAX, description="`next` of the last answer: go on behind this item")
+    cursor: str | None = Field(
+        default=None, max_length=CURSOR_CHARS_MAX, description="`next` of the last answer: go on where it ended"
+    )
     limit: int = Field(default=ITEMS_MAX, ge=1, le=ITEMS_MAX, description="items of this request")
     dry_run: bool = Field(default=False, description="only say what would become of them")
 
@@ -42,12 +52,6 @@ class ReplayRequest(BaseModel):
         if self.start is not None and self.end is not None and self.start >= self.end:
             raise ValueError("from must be before to")
         return self
-
-    @property
-    def selection(self) -> Selection:
-        """The same for the store."""
-        ids = None if self.ids is None else tuple(self.ids)
-        return Selection(ids, self.reason, self.station_id, self.start, self.end, self.after)
 
 
 class RefusedAgain(BaseModel):
@@ -72,7 +76,10 @@ class ReplayAnswer(BaseModel):
     not_waiting: list[int] = Field(
         description="of `ids`, those that are not there, were replayed before, or are in another replay's hands"
     )
-    next: int | None = Field(description="where more may wait: the same request with `after` of this value goes on")
+    next: str | None = Field(
+        description="where more may wait: the same request with `cursor` of this value goes on. It ends with the items "
+        "that were there at the first request"
+    )
 
 
 EXAMPLE: Final = {
@@ -88,5 +95,5 @@ EXAMPLE: Final = {
     ],
     "refused_omitted": 0,
     "not_waiting": [],
-    "next": 2112,
+    "next": encode_cursor(ReplayCursor(2112, 4096)),
 }

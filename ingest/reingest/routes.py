@@ -18,7 +18,7 @@ from kit.web.parameters import example, problems
 PATH: Final = "/api/v1/telemetry/quarantine/replay"
 
 Provided = Annotated[Reingest, Depends(provided(Reingest))]
-Operator = Annotated[Principal, Depends(require_scope("telemetry:write"))]
+Operator = Annotated[Principal, Depends(require_scope("telemetry:write", heeds_stations=True))]
 _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     **problems({409: "The Idempotency-Key was used for another request"}),
     200: example(EXAMPLE),
@@ -42,12 +42,20 @@ async def replay(reingest: Provided, body: ReplayRequest, operator: Operator, on
     reading that is stored already is a duplicate. What is refused again stays as it is. A frame that was kept whole is
     replayed with all its items where it can be read now; those that are refused are in quarantine by themselves then.
 
+    A token for some stations replays what is known to be theirs, and no frames that were kept whole.
+
     At most 1,000 items and 8 MiB a request; `next` says where to go on. After a 503 nothing is marked: repeat the
-    request.
+    request. A dry run only reads, and is not stored by its key.
     """
+    if body.dry_run:
+        async with reingest.database.snapshot() as snapshot:
+            return _response(await reingest.service.replay(snapshot, body, operator)).response()
 
     async def work(transaction: Transaction) -> StoredResponse:
-        answer = await reingest.service.replay(transaction, body, operator)
-        return StoredResponse(200, answer.model_dump_json().encode())
+        return _response(await reingest.service.replay(transaction, body, operator))
 
     return await once.do(reingest.database, SCHEMA, work)
+
+
+def _response(answer: ReplayAnswer) -> StoredResponse:
+    return StoredResponse(200, answer.model_dump_json().encode())

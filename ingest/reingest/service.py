@@ -4,6 +4,9 @@ The rows are locked, their readings written to the log like those of any request
 durable. What ends between the two leaves them unmarked: the next replay writes the same readings again, and the worker
 finds that they are duplicates. So a reading counts once, whatever happens, and every item that was accepted is in the
 ledger.
+
+A replay of many items, request after request, ends with those that were there when it began: what it takes may be set
+apart again, in new rows.
 """
 
 import asyncio
@@ -17,13 +20,16 @@ from ingest.framing import Framer
 from ingest.grouping import RequestContext
 from ingest.reingest import store
 from ingest.reingest.judgement import Judgement, judge
-from ingest.reingest.models import REFUSED_LISTED_MAX, RefusedAgain, ReplayAnswer, ReplayRequest
+from ingest.reingest.models import REFUSED_LISTED_MAX, RefusedAgain, ReplayAnswer, ReplayCursor, ReplayRequest
+from ingest.reingest.store import Selection
 from kit.audit.recording import record
+from kit.auth.stations import stations_within
 from kit.auth.token_store import Principal
 from kit.errors import Overloaded
 from kit.messaging.outbox import Transaction
 from kit.observability.logs import correlation_id, get_logger
 from kit.observability.tracing import current_traceparent
+from kit.web.paging import decode_cursor, encode_cursor
 
 BYTES_MAX: Final = 8 << 20  # of raw items of one request; as readings ~5 times as much
 AT_ONCE_MAX: Final = 2  # requests: 2 x ~50 MB, and 2 of the pool's connections while they wait for the log
@@ -56,15 +62,21 @@ class ReplayService:
         self._running = 0
 
     async def replay(self, transaction: Transaction, request: ReplayRequest, who: Principal) -> ReplayAnswer:
-        """What became of the first items that the request names. The caller commits.
+        """What became of the first items that the request names. The caller commits. A dry run only reads.
 
-        Raises Overloaded and Unavailable: nothing is marked then, and the request may be repeated.
+        Of a token for some stations it is what is known to be theirs. Raises BadQuery, Forbidden; Overloaded and
+        Unavailable: nothing is marked then, and the request may be repeated.
         """
+        wanted = _selection(request, who)
+        cursor = None if request.cursor is None else decode_cursor(request.cursor, ReplayCursor)
         if self._running >= AT_ONCE_MAX:
             raise Overloaded(f"{self._running} replays are running already; try again")
         self._running += 1
         try:
-            rows = await store.lock(transaction, request.selection, request.limit, BYTES_MAX)
+            if cursor is None:
+                cursor = ReplayCursor(0, await store.last(transaction))
+            between, locked = (cursor.above, cursor.up_to), not request.dry_run
+            rows = await store.items(transaction, wanted, between, request.limit, BYTES_MAX, locked=locked)
             judgement = await asyncio.to_thread(judge, rows, self._rules(who.stations))
             if not request.dry_run and judgement.replayed:
                 await self._accept(judgement, str(who.token_id))
@@ -74,7 +86,7 @@ class ReplayService:
             self._running -= 1
         if not request.dry_run:
             self._record(judgement, who)
-        return _answer(request, judgement, [row.id for row in rows])
+        return _answer(request, cursor, judgement, [row.id for row in rows])
 
     async def _accept(self, judgement: Judgement, token_id: str) -> None:
         context = RequestContext(token_id, current_traceparent(), correlation_id.get())
@@ -100,12 +112,24 @@ def _audited(judgement: Judgement) -> dict[str, Any]:
     return {"items": ids, "readings": judgement.readings, "refused": len(judgement.refused)}
 
 
-def _answer(request: ReplayRequest, judgement: Judgement, found: list[int]) -> ReplayAnswer:
+def _selection(request: ReplayRequest, who: Principal) -> Selection:
+    """What the request names, of what the token may replay. Raises Forbidden."""
+    stations = stations_within(who, None if request.station_id is None else [request.station_id])
+    return Selection(
+        None if request.ids is None else tuple(request.ids),
+        request.reason,
+        None if stations is None else tuple(stations),
+        request.start,
+        request.end,
+    )
+
+
+def _answer(request: ReplayRequest, cursor: ReplayCursor, judgement: Judgement, found: list[int]) -> ReplayAnswer:
     listed = judgement.refused[:REFUSED_LISTED_MAX]
     waiting = set(found)
-    asked = sorted(one for one in set(request.ids or ()) if one > request.after)
+    asked = sorted(one for one in set(request.ids or ()) if one > cursor.above)
     # Of ids that were named, those behind the last one found are a matter of the next request.
-    more = bool(found) and (request.ids is None or asked[-1] > found[-1])
+    more = bool(found) and found[-1] < min([cursor.up_to, *asked[-1:]])
     reached = asked if not more else [one for one in asked if one <= found[-1]]
     return ReplayAnswer(
         dry_run=request.dry_run,
@@ -114,5 +138,5 @@ def _answer(request: ReplayRequest, judgement: Judgement, found: list[int]) -> R
         refused=[RefusedAgain(**one._asdict()) for one in listed],
         refused_omitted=len(judgement.refused) - len(listed),
         not_waiting=[one for one in reached if one not in waiting],
-        next=found[-1] if more else None,
+        next=encode_cursor(ReplayCursor(found[-1], cursor.up_to)) if more else None,
     )

@@ -30,7 +30,7 @@ from kit.futures import done_within, mark_seen
 from kit.observability.logs import get_logger
 from kit.validation import COPY_IT_WHOLE
 from kit.web.addresses import address_of
-from kit.web.limits.requests import QUOTA, limits_of
+from kit.web.limits.requests import QUOTA, RequestLimits, limits_of
 from kit.web.problem import Problem
 from kit.web.request_scope import PRINCIPAL, PRINCIPALS
 from kit.web.route_rules import ACCEPTED
@@ -63,6 +63,21 @@ class _Query(NamedTuple):
 
     sent_s: float
     result: Future[_Answer]
+
+
+class _Guesses(NamedTuple):
+    """Tokens of an address that have to be looked up, each of which costs the database a query."""
+
+    limits: RequestLimits
+    address: str
+
+    def check(self) -> None:
+        """Raises Problem 429 where too many were none."""
+        self.limits.check_look_up(self.address)
+
+    def fail(self) -> None:
+        """One more is none."""
+        self.limits.looked_up_in_vain(self.address)
 
 
 class _Entry:
@@ -159,10 +174,11 @@ class Authenticator:
         """For a response that goes on for long: whether the token of this request, which was accepted, still is. One
         that has expired is not: the leeway of a signed one is for requests."""
         scope: Scope = request.scope[ACCEPTED]
+        token = bearer_token(request)
 
         async def check() -> bool:
             try:
-                principals = await self._principals(request)
+                principals = await self._principals(token)
             except (Problem, Unavailable):
                 return False
             now_s = self._clock.now_ms() / 1000
@@ -193,10 +209,10 @@ class Authenticator:
         """The token's principals, its request counted. Raises as `authenticate`, and Problem 429."""
         limits = limits_of(request.scope)
         if limits is None:
-            return await self._principals(request)
+            return await self._principals(bearer_token(request))
         address = address_of(request.scope)
         try:
-            principals = await self._principals(request)
+            principals = await self._principals(bearer_token(request), _Guesses(limits, address))
         except Problem as refused:
             if refused.status == 401:
                 limits.fail(address)
@@ -211,9 +227,9 @@ class Authenticator:
             limits.fail(address)
         return principals
 
-    async def _principals(self, request: HTTPConnection) -> tuple[Principal, ...]:
-        """One principal for a stored token, one for each role of a signed one."""
-        token = bearer_token(request)
+    async def _principals(self, token: str, guesses: _Guesses | None = None) -> tuple[Principal, ...]:
+        """One principal for a stored token, one for each role of a signed one. `guesses`: those of the address that
+        the token comes from; None: it is no guess, for it was accepted before."""
         if not self._is_fresh():
             await self._refresh()
         if self._signed is not None and "." in token:  # no stored token has one
@@ -222,32 +238,32 @@ class Authenticator:
             known = self._signed.known(token)
             if known is not None:
                 return known
-            _check_look_up(request)
             try:
                 return await _signed_by_a_key_of(self._signed, token)
             except InvalidToken as error:
-                _looked_up_in_vain(request)
                 raise unauthorized(str(error), invalid=True) from None
         token_hash = hash_of(token)
         entry = self._cached.get(token_hash)
         if entry is None:
-            entry = await self._look_up(request, token, token_hash)
+            entry = await self._look_up(token, token_hash, guesses)
         if not entry.used:
             self._note_use(entry)
         return entry.principals
 
-    async def _look_up(self, request: HTTPConnection, token: str, token_hash: bytes) -> _Entry:
+    async def _look_up(self, token: str, token_hash: bytes, guesses: _Guesses | None) -> _Entry:
         if not well_formed(token):
             raise unauthorized(COPY_IT_WHOLE, invalid=True)
         if token_hash in self._rejected:
             raise unauthorized(_UNKNOWN, invalid=True)
-        _check_look_up(request)
+        if guesses is not None:
+            guesses.check()
         principal = await self._store.find(token_hash)
         left_s = _NEVER_S
         if principal is not None and principal.expires_s is not None:
             left_s = principal.expires_s - self._clock.now_ms() / 1000
         if principal is None or left_s <= 0:
-            _looked_up_in_vain(request)
+            if guesses is not None:
+                guesses.fail()
             if len(self._rejected) >= REJECTED_MAX:
                 self._rejected.clear()
             self._rejected.add(token_hash)
@@ -359,15 +375,3 @@ async def _signed_by_a_key_of(signed: SignedTokens, token: str) -> tuple[Princip
 def _left_s(principal: Principal, now_s: float) -> float:
     """Seconds until it expires; never, infinitely many."""
     return _NEVER_S if principal.expires_s is None else principal.expires_s - now_s
-
-
-def _check_look_up(request: HTTPConnection) -> None:
-    limits = limits_of(request.scope)
-    if limits is not None:
-        limits.check_look_up(address_of(request.scope))
-
-
-def _looked_up_in_vain(request: HTTPConnection) -> None:
-    limits = limits_of(request.scope)
-    if limits is not None:
-        limits.looked_up_in_vain(address_of(request.scope))

@@ -1,12 +1,16 @@
 """The Authorization header of a request, and how one is refused."""
 
-from typing import Final
+from collections.abc import Hashable
+from typing import Final, cast
 
 from starlette.requests import HTTPConnection
+from starlette.types import Scope as ASGIScope
 
 from kit.auth.scopes import Scope, kinds_with
-from kit.auth.token_store import Principal
+from kit.auth.token_store import Principal, hash_of
+from kit.web.addresses import network_of
 from kit.web.problem import Problem
+from kit.web.request_scope import PRINCIPALS
 
 NO_ROLE: Final = "your token has no role that is known here"
 _REALM: Final = 'Bearer realm="voltstream"'
@@ -43,6 +47,17 @@ def bearer_token(request: HTTPConnection) -> str:
                 return token
             raise unauthorized("write the header as: Authorization: Bearer <token>", invalid=False)
     raise unauthorized("a token is needed: Authorization: Bearer <token>", invalid=False)
+
+
+def asker_of(scope: ASGIScope) -> Hashable:
+    """Who sent the request: the token's id once it is verified, however it was written; until then the token, or the
+    address."""
+    for principal in scope.get(PRINCIPALS) or ():
+        return cast(Principal, principal).token_id
+    for key, value in scope["headers"]:
+        if key == b"authorization" and (token := token_in(value)) is not None:
+            return hash_of(token)
+    return network_of(str((scope.get("client") or ("",))[0]))
 
 
 def token_in(authorization: bytes) -> str | None:

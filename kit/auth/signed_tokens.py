@@ -4,9 +4,13 @@ Claims: `exp`; `sub`, the subject; the roles, a list, by default in `roles`; `st
 `jti` and `iat`, by which a token can be revoked before it expires; optional, but that a longest lifetime needs `iat`.
 `iss` and `aud` are checked where the settings name them, which they must where keys are read from a URL. The keys are
 those of `kit.auth.key_file` or `kit.auth.jwks`.
+
+The id of a signed token is that of its issuer and subject: whoever gets many for one subject, or writes one in several
+ways, has one bound of everything that is counted by token.
 """
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,7 +138,7 @@ class SignedTokens:
         token_hash = hashlib.sha256(token.encode()).digest()
         known = self._remembered(token_hash)
         if known is None:
-            known = self._checked(token, UUID(bytes=token_hash[:16]))
+            known = self._checked(token)
             if self._is_revoked(known):
                 raise InvalidToken("the token is revoked; get a new one where you got it")
             if len(self._verified) >= CACHE_MAX:
@@ -162,7 +166,7 @@ class SignedTokens:
     def _is_revoked(self, one: _Verified) -> bool:
         return self._revocations.revoke(one.jti, one.subject, one.issued_s)
 
-    def _checked(self, token: str, token_id: UUID) -> _Verified:
+    def _checked(self, token: str) -> _Verified:
         claims = self._claims(token)
         kind = jwt.get_unverified_header(token).get("typ", "JWT")  # verified by now
         if not isinstance(kind, str) or kind.lower() not in _TYPES or any(name in claims for name in _OF_ID_TOKENS):
@@ -181,6 +185,7 @@ class SignedTokens:
         kinds = self._kinds(claims)
         limited = self._limited(claims)
         stations = frozenset(name.upper() for name in _strings(claims, "stations")) if "stations" in claims else None
+        token_id = _id_of(self._rules.issuer or claims.get("iss"), subject)
         principals = tuple(
             Principal(kind, token_id, stations, subject, limited, expires_s) for kind in KINDS if kind in kinds
         )
@@ -238,6 +243,12 @@ class SignedTokens:
         # The parser raises any of these for hostile bytes, which are no error of ours.
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError, OverflowError):
             raise InvalidToken("the token is malformed: three parts of a signed JWT are expected") from None
+
+
+def _id_of(issuer: object, subject: str) -> UUID:
+    """The id of all tokens of this subject. An issuer that is not checked may be anything."""
+    identity = json.dumps([issuer if isinstance(issuer, str) else "", subject])
+    return UUID(bytes=hashlib.sha256(identity.encode("ascii")).digest()[:16])
 
 
 def _moment_s(claims: Mapping[str, Any], name: str, default: float | None) -> float:

@@ -5,6 +5,7 @@ A process logs in with one URL and takes a service's role at connect (kit/databa
 """
 
 import contextlib
+import math
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from functools import partial
 from threading import Lock, Timer
@@ -14,7 +15,7 @@ import asyncpg
 import psycopg
 
 from kit.database.login import connect_async, connection_url
-from kit.database.questions import Questions
+from kit.database.questions import Questions, Turn
 from kit.errors import ConfigError, Contended, Unavailable
 from kit.masking import mask_secrets
 from kit.secrets.text import is_from_file
@@ -127,13 +128,15 @@ class Database:
 
     async def _ask(self, method: str, query: str, args: tuple[object, ...]) -> Any:
         with outages():
-            async with self._questions.turn() as timeout_s, self._pool.acquire() as connection:
+            async with self._questions.turn() as turn:
                 try:
-                    return await getattr(connection, method)(query, *args, timeout=timeout_s)
+                    async with self._pool.acquire(timeout=turn.left_s) as connection:
+                        turn.begin()
+                        return await getattr(connection, method)(query, *args, timeout=turn.left_s)
                 except TimeoutError:
-                    if timeout_s is None:
-                        raise
-                    raise self._questions.too_slow() from None
+                    if turn.is_over:
+                        raise turn.too_slow() from None
+                    raise
 
     def fetch_blocking(self, query: str, *args: object) -> list[tuple[Any, ...]]:
         """All rows, on a connection besides the pool. Blocks, for 40 s at most: it is for one thread, which needs no
@@ -164,18 +167,19 @@ class Database:
         To abandon a running statement (a COPY whose reader is gone) call its `terminate`.
         """
         with outages():
-            turn = contextlib.nullcontext() if download else self._questions.turn()
-            async with turn as timeout_s, self._pool.acquire(timeout=_CONNECT_S) as connection:
+            turns = contextlib.nullcontext(Turn()) if download else self._questions.turn()
+            async with turns as turn, turn.within(), self._pool.acquire(timeout=_CONNECT_S) as connection:
+                turn.begin()
                 transaction = connection.transaction(isolation="repeatable_read", readonly=True)
                 await transaction.start()
                 try:
-                    if timeout_s is not None:
-                        await connection.execute(f"SET LOCAL statement_timeout = {self._questions.answer_ms_max}")
+                    if (left_s := turn.left_s) is not None:
+                        await connection.execute(f"SET LOCAL statement_timeout = {math.ceil(left_s * 1_000)}")
                     yield connection
                 except asyncpg.QueryCanceledError:
-                    if timeout_s is None:
-                        raise
-                    raise self._questions.too_slow() from None
+                    if turn.is_over:
+                        raise turn.too_slow() from None
+                    raise
                 finally:
                     with contextlib.suppress(asyncpg.InterfaceError, asyncpg.PostgresConnectionError):  # terminated
                         await transaction.rollback()

@@ -4,6 +4,7 @@ The middleware is one layer of plain ASGI, because the hot path of ingestion goe
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 from fastapi import Depends, FastAPI
@@ -17,6 +18,7 @@ from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from kit.audit.actors import current_request
 from kit.audit.requests import RequestAudit, may_concern
+from kit.auth.bearer import asker_of
 from kit.clock import Clock, SystemClock
 from kit.database.questions import asked_by
 from kit.observability.logs import correlation_id, get_logger
@@ -34,7 +36,6 @@ from kit.web.request_ids import (
     CORRELATION_KEY,
     NO_CONTENT,
     NO_STORE,
-    asker_of,
     correlation_id_of,
     end_span,
 )
@@ -182,7 +183,8 @@ class _RequestMiddleware:
             if b"%2f" in scope.get("raw_path", b"").lower():
                 await problem_response(Problem(404, _SLASH_IN_ID))(scope, body.receive, send_with_id)
             else:
-                with asked_by(asker_of(scope) if method in _READING and scope["path"].startswith(_API) else None):
+                is_question = method in _READING and scope["path"].startswith(_API)
+                with asked_by(partial(asker_of, scope) if is_question else None):
                     await self._app(scope, body.receive, send_with_id)
         except ClientDisconnect:
             status = status or 499  # the client is gone; 499 as in nginx

@@ -3,6 +3,7 @@
 Routes raise `Problem`. Its `detail` says what is wrong and what to do about it, and nothing of internals.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
@@ -21,6 +22,7 @@ from kit.validation import explain_error
 from kit.web.errors import ServiceError
 
 MEDIA_TYPE: Final = "application/problem+json"
+_MEDIA_TYPE_LINE: Final = f"content-type: {MEDIA_TYPE}\r\n".encode()
 ERRORS_SHOWN_MAX: Final = 100  # of one body's validation errors: enough to see the pattern, ~10 kB at most
 INTERNAL: Final = "an error on our side; it is logged under the correlation id"
 _RETRY_AFTER_S: Final = 1  # a broker or database that restarts is back within seconds
@@ -29,7 +31,8 @@ _log = get_logger(__name__)
 
 
 class Problem(HTTPException):
-    """An HTTP error as a route raises it; extra members (`extensions`) go into the document as they are.
+    """An HTTP error as a route raises it; extra members (`extensions`) go into the document as they are. It is answered
+    `delay_s` later.
 
     An HTTPException, because FastAPI takes every other exception for a body that cannot be parsed while it reads one.
     """
@@ -45,8 +48,10 @@ class Problem(HTTPException):
         type_: str = "about:blank",
         headers: Mapping[str, str] | None = None,
         extensions: Mapping[str, Any] | None = None,
+        delay_s: float = 0.0,
     ) -> None:
         super().__init__(status, detail, dict(headers or {}))
+        self.delay_s = delay_s
         self.status = status
         self.title = title or title_of(status)
         self.type = type_
@@ -81,15 +86,26 @@ def unavailable(error: Exception) -> Problem:
 
 def problem_response(problem: Problem) -> Response:
     """The response of a problem, with the correlation id of the request."""
+    return Response(_document(problem, correlation_id.get()), problem.status, problem.headers, MEDIA_TYPE)
+
+
+def problem_as_sent(problem: Problem, own_id: str) -> tuple[bytes, bytes]:
+    """The headers, each as a line, and the body of the same response, without a Response: a refusal has to be cheap."""
+    body = _document(problem, own_id)
+    lines = "".join([f"{name.lower()}: {value}\r\n" for name, value in problem.headers.items()])
+    return b"%bcontent-length: %d\r\n%b" % (lines.encode("latin-1"), len(body), _MEDIA_TYPE_LINE), body
+
+
+def _document(problem: Problem, own_id: str) -> bytes:
     document = {
         "type": problem.type,
         "title": problem.title,
         "status": problem.status,
         "detail": problem.detail,
-        "correlation_id": correlation_id.get(),
+        "correlation_id": own_id,
         **problem.extensions,
     }
-    return Response(msgspec.json.encode(document), problem.status, problem.headers, MEDIA_TYPE)
+    return msgspec.json.encode(document)
 
 
 def install_problems(app: FastAPI) -> None:
@@ -117,6 +133,8 @@ def problem_of(error: Exception) -> Problem | None:
 async def _on_error(_: Request, error: Exception) -> Response:
     problem = problem_of(error)
     assert problem is not None  # noqa: S101  # Starlette hands a handler only what it was registered for
+    if problem.delay_s:
+        await asyncio.sleep(problem.delay_s)
     return problem_response(problem)
 
 

@@ -6,9 +6,6 @@ import re
 from typing import Final
 
 from opentelemetry.trace import Span, Status, StatusCode
-from starlette.types import Scope
-
-from kit.web.addresses import address_of
 
 CORRELATION_HEADER: Final = "X-Correlation-ID"
 CORRELATION_KEY: Final = CORRELATION_HEADER.lower().encode()
@@ -25,15 +22,6 @@ def correlation_id_of(given: bytes) -> str:
     if given and _CORRELATION_ID.fullmatch(given):
         return given.decode("ascii")
     return f"{random.getrandbits(128):032x}"  # as a trace's ids
-
-
-def asker_of(scope: Scope) -> bytes:
-    """Who asks, as far as that is known before the token is looked at: its header, or the address."""
-    for key, value in scope["headers"]:
-        if key == b"authorization":
-            given: bytes = value
-            return given
-    return address_of(scope).encode()
 
 
 def end_span(span: Span, method: str, route: str, path: str, status: int) -> None:

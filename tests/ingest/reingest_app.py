@@ -120,5 +120,5 @@ async def drain(reingest: Reingest, **wanted: Any) -> list[ReplayAnswer]:
     """One request after the other, as `next` says."""
     answers = [await ask(reingest, **(wanted or ALL))]
     while answers[-1].next is not None:
-        answers.append(await ask(reingest, **(wanted or ALL), after=answers[-1].next))
+        answers.append(await ask(reingest, **(wanted or ALL), cursor=answers[-1].next))
     return answers

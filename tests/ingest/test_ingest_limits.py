@@ -1,11 +1,14 @@
 """What a device's token may send: readings, new stations, new weeks. Beyond, nothing of the request is taken."""
 
+import asyncio
 import json
 import uuid
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, Final, NamedTuple
 
 import httpx
 import numpy as np
@@ -16,13 +19,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from ingest.admission import Admitted, DecodedReadings, WireReading
+from ingest.admission import Admitted, DecodedReadings, RefusedItem, WireReading
+from ingest.framing import Framer
 from ingest.limits import TelemetryBounds, TelemetryLimits
 from ingest.limits.novelty import WEEK_MS, KnownStations
 from ingest.settings import IngestSettings
 from kit.auth.token_store import Principal
 from kit.clock import ManualClock, from_ms
+from kit.errors import Overloaded
 from kit.live.view import InProcessLive
+from kit.web.limits import refusals as refusals_module
 from kit.web.limits.refusals import Refusals
 from kit.web.limits.settings import RequestLimitSettings
 from kit.web.problem import Problem
@@ -111,6 +117,7 @@ async def test_a_request_with_100_000_new_stations_reaches_no_log_and_others_are
 async def test_readings_a_week_apart_make_no_more_weeks_than_the_bound(
     query: str, content_type: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(refusals_module, "LATER_S", 0.0)
     async with gateway_with(monkeypatch) as gateway:
         rows = [reading(weeks_ago=number) for number in range(255)]
         body = arrow(rows) if content_type == ARROW else json.dumps(rows).encode()
@@ -158,6 +165,31 @@ async def test_beyond_its_requests_a_token_gets_429_on_either_way(query: str, mo
         assert gateway.items == 22
 
 
+async def test_whoever_does_not_heed_its_refusals_is_answered_later_and_read_no_further(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with gateway_with(monkeypatch) as gateway:
+        gateway.app.state.request_limits.follow(lambda: RequestLimitSettings(station_requests_per_minute_max=1))
+        monkeypatch.setattr(refusals_module, "LATER_S", 3_600.0)
+        assert [(await gateway.post([reading()], BOUND_DEVICE)).status_code for _ in range(11)] == [202] + [429] * 10
+        unheeding = asyncio.create_task(gateway.post([reading()], BOUND_DEVICE))
+        _, writer = await asyncio.open_connection(gateway.client.base_url.host, gateway.client.base_url.port)
+        request = gateway.client.build_request(
+            "POST", PATH, json=[reading()], headers={"authorization": f"Bearer {BOUND_DEVICE}"}
+        )
+        lines = [f"POST {PATH} HTTP/1.1".encode(), *(b"%b: %b" % header for header in request.headers.raw)]
+        writer.write((b"\r\n".join(lines) + b"\r\n\r\n" + request.content) * 1_000)
+        assert [(await gateway.post([reading(seq=seq)])).status_code for seq in range(20)] == [202] * 20
+        metrics = (await gateway.client.get("/metrics")).text
+        assert 'http_requests_limited_total{limit="requests"} 12.0' in metrics, "the first of a thousand waits"
+        assert not unheeding.done()
+        unheeding.cancel()
+        writer.close()
+        monkeypatch.setattr(refusals_module, "LATER_S", 0.001)
+        later = await gateway.post([reading()], BOUND_DEVICE)
+        assert (later.status_code, later.headers["RateLimit-Policy"]) == (429, '"requests";q=1;w=60')
+
+
 async def test_a_request_that_the_direct_path_declines_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     async with gateway_with(monkeypatch) as gateway:
         gateway.app.state.request_limits.follow(lambda: RequestLimitSettings(station_requests_per_minute_max=4))
@@ -201,62 +233,139 @@ async def test_zero_is_no_bound(monkeypatch: pytest.MonkeyPatch) -> None:
 
 # -- laws -------------------------------------------------------------------------------------------------------------
 
-STEPS: Final = st.tuples(
-    st.sampled_from((1, 2)),
-    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=6),
-    st.integers(0, 2_000),
+BOUND: Final = 3  # the token of one station
+
+
+class Request(NamedTuple):
+    """Of an arbitrary sequence. `passed_on`: the gateway has room for it."""
+
+    token: int
+    rows: list[tuple[int, int]]  # station, week
+    refused: int
+    passed_on: bool
+    pause_s: int
+
+
+@dataclass
+class Model:
+    """What the limits are, in plain words: by token what it spent of each hour, and what is known to the process."""
+
+    bounds: dict[str, int]
+    spent_s: dict[tuple[int, str], Fraction] = field(default_factory=lambda: defaultdict(Fraction))
+    stations: set[int] = field(default_factory=set)
+    weeks: set[int] = field(default_factory=set)
+
+    def pause(self, seconds: int) -> None:
+        """An hour's bound comes back in an hour."""
+        for key, spent_s in self.spent_s.items():
+            self.spent_s[key] = max(Fraction(0), spent_s - seconds)
+
+    def costs_s(self, request: Request) -> dict[str, Fraction]:
+        new = {
+            "stations": len({station for station, _ in request.rows} - self.stations) if request.token != BOUND else 0,
+            "weeks": len({week for _, week in request.rows} - self.weeks),
+            "refused": request.refused,
+        }
+        return {
+            name: Fraction(3_600 * new[name], bound) if bound else Fraction(0) for name, bound in self.bounds.items()
+        }
+
+    def takes(self, request: Request) -> bool:
+        """Stations and weeks fit; one more refused item fits, or, beside readings, is among those that may be owed."""
+        costs_s = self.costs_s(request)
+        left_s = {name: 3_600 - self.spent_s[request.token, name] for name in self.bounds}
+        bound = self.bounds["refused"]
+        one_s = Fraction(3_600, bound) if bound and request.refused else Fraction(0)
+        owed_s = 3_600 if request.rows else 0
+        fits = all(not costs_s[name] or costs_s[name] <= left_s[name] for name in ("stations", "weeks"))
+        return fits and (not one_s or one_s <= left_s["refused"] + owed_s)
+
+    def take(self, request: Request) -> None:
+        for name, cost_s in self.costs_s(request).items():
+            self.spent_s[request.token, name] += cost_s
+        self.weeks |= {week for _, week in request.rows}
+        if request.token != BOUND:
+            self.stations |= {station for station, _ in request.rows}
+
+
+REQUESTS: Final = st.builds(
+    Request,
+    st.sampled_from((1, 2, BOUND)),
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=5),
+    st.integers(0, 4),
+    st.booleans(),
+    st.integers(0, 1_500),
 )
+BOUNDS: Final = st.fixed_dictionaries({name: st.integers(0, 8) for name in ("stations", "weeks", "refused")})
 
 
-@given(st.integers(1, 8), st.integers(1, 8), st.lists(STEPS, max_size=40))
-def test_stations_and_weeks_are_taken_whole_or_not_at_all_and_never_beyond_the_bound(
-    stations_max: int, weeks_max: int, steps: list[tuple[int, list[tuple[int, int]], int]]
+@given(BOUNDS, st.lists(REQUESTS, max_size=40))
+def test_what_is_taken_is_spent_and_what_is_not_taken_costs_nothing(
+    bounds: dict[str, int], requests: list[Request]
 ) -> None:
-    clock = ManualClock()
-    bounds = TelemetryBounds(new_stations_per_hour=stations_max, new_weeks_per_hour=weeks_max)
-    limits = TelemetryLimits(lambda: bounds, clock.monotonic_s, Refusals(CollectorRegistry(), clock.monotonic_s))
-    known: tuple[set[int], set[int]] = (set(), set())
-    taken: list[tuple[int, float, int, int]] = []
-    for token, rows, pause_s in steps:
-        clock.advance(pause_s)
-        new = tuple({row[at] for row in rows} - known[at] for at in (0, 1))
-        who = Principal("device", uuid.UUID(int=token), None)
-        fits = len(new[0]) <= stations_max and len(new[1]) <= weeks_max
-        if not fits:
-            with pytest.raises(Problem, match="is reached"):
-                limits.judge(who, admitted(rows))
-            continue
-        waits = 0
-        while retry_s := refused(limits, who, admitted(rows)):
-            clock.advance(retry_s)
-            waits += 1
-        assert waits <= 2  # once for stations, once for weeks
-        assert not waits or new[0] or new[1]
-        known[0].update(new[0])
-        known[1].update(new[1])
-        taken.append((token, clock.monotonic_s(), len(new[0]), len(new[1])))
-    for token in (1, 2):
-        own = [row for row in taken if row[0] == token]
-        for at, bound in ((2, stations_max), (3, weeks_max)):
-            for first in range(len(own)):
-                for last in range(first, len(own)):
-                    within_s = own[last][1] - own[first][1]
-                    total = sum(row[at] for row in own[first : last + 1])
-                    assert total <= bound * (1 + within_s / 3_600) + 1e-3
+    clock, model = ManualClock(), Model(bounds)
+    given_bounds = TelemetryBounds(
+        quarantined_per_hour=bounds["refused"],
+        new_stations_per_hour=bounds["stations"],
+        new_weeks_per_hour=bounds["weeks"],
+    )
+    limits = TelemetryLimits(lambda: given_bounds, clock.monotonic_s, Refusals(CollectorRegistry(), clock.monotonic_s))
+    buckets = {"stations": limits._new_stations, "weeks": limits._new_weeks, "refused": limits._refused}
+    for request in requests:
+        clock.advance(request.pause_s)
+        model.pause(request.pause_s)
+        who = Principal("device", uuid.UUID(int=request.token), frozenset({"S0"}) if request.token == BOUND else None)
+        items = admitted(request.rows, request.refused)
+        if not model.takes(request):
+            with pytest.raises(Problem, match="is reached") as refused:
+                limits.judge(who, items)
+            assert int(refused.value.headers["Retry-After"]) >= 1
+        elif request.passed_on:
+            costs = limits.judge(who, items)
+            if costs is not None:
+                limits.take(costs)
+            model.take(request)
+        else:
+            limits.judge(who, items)
+        for name, spent in buckets.items():
+            for token in (1, 2, BOUND):
+                assert spent.wait_s(token, 3_600.0) == pytest.approx(float(model.spent_s[token, name]), abs=1e-5)
 
 
-def refused(limits: TelemetryLimits, who: Principal, items: Admitted) -> int:
-    """The Retry-After; 0: it was taken."""
-    try:
-        limits.judge(who, items)
-    except Problem as problem:
-        return int(problem.headers["Retry-After"])
-    return 0
-
-
-def admitted(rows: list[tuple[int, int]]) -> Admitted:
+def admitted(rows: list[tuple[int, int]], refused: int = 0) -> Admitted:
     readings = [WireReading(station_id=f"S{station}", connector_id=1, ts=0) for station, _ in rows]
-    return Admitted(DecodedReadings(readings, np.array([week * WEEK_MS for _, week in rows], np.int64)))
+    weeks_ms = np.array([week * WEEK_MS for _, week in rows], np.int64)
+    items = [RefusedItem(at, "malformed", "no", b"{", None) for at in range(refused)]
+    return Admitted(DecodedReadings(readings, weeks_ms), items)
+
+
+@WAYS
+async def test_a_request_that_is_refused_for_another_reason_makes_nothing_known_and_spends_nothing(
+    query: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bounds = {"new_stations_per_hour_max": 2, "new_weeks_per_hour_max": 2, "quarantined_per_hour_max": 1}
+    async with gateway_with(monkeypatch, **bounds) as gateway:
+        bad = {"station_id": "A"}
+        assert (await gateway.post([reading("A"), bad, bad], query=query)).status_code == 202
+        for _ in range(5):
+            mixed = await gateway.post([reading("B", 1), bad], query=query)
+            assert (mixed.status_code, mixed.json()["reason"]) == (429, "quarantine_limited")
+        assert (await gateway.post([reading("B", 1)], query=query)).status_code == 202
+        assert (await gateway.post([reading("C")], query=query)).status_code == 429
+
+
+@WAYS
+async def test_a_request_for_which_there_is_no_room_spends_nothing(query: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with gateway_with(monkeypatch, new_stations_per_hour_max=1) as gateway:
+        with monkeypatch.context() as full:
+
+            def enqueue(*_: object) -> None:
+                raise Overloaded("200000 readings are pending already")
+
+            full.setattr(Framer, "enqueue", enqueue)
+            assert [(await gateway.post([reading(name)], query=query)).status_code for name in "ABC"] == [503] * 3
+        assert (await gateway.post([reading("D")], query=query)).status_code == 202
+        assert (await gateway.post([reading("A")], query=query)).status_code == 429
 
 
 @given(st.lists(st.lists(st.integers(0, 40), max_size=8), max_size=40))

@@ -16,6 +16,7 @@ from ingest.reingest.models import ReplayRequest
 from kit.auth.token_store import Principal
 from kit.errors import Overloaded, Unavailable
 from kit.observability.logs import correlation_id
+from kit.web.errors import Forbidden
 from schemas.frame_rows import FAILED
 from tests.ingest.quarantine_strategies import frame_of, quarantines
 from tests.ingest.reingest_app import (
@@ -122,7 +123,7 @@ async def test_an_item_says_when_by_whom_and_by_which_request_it_was_replayed(ur
             answer = await ask(reingest, ids=[1, 3, 99])
     finally:
         correlation_id.reset(token)
-    assert (answer.replayed, answer.readings, answer.not_waiting, answer.next) == (2, 2, [], 3)
+    assert (answer.replayed, answer.readings, answer.not_waiting, answer.next) == (2, 2, [99], None)
     assert len(stream.stored) == 2
     with psycopg.connect(url) as connection:
         found = connection.execute(
@@ -172,26 +173,89 @@ async def test_one_request_has_a_bound_in_items_and_in_bytes_and_next_goes_on(
     fill(url, rows_of(10))
     monkeypatch.setattr(service, "BYTES_MAX", 1)
     async with reingesting(url, Stream()) as reingest:
-        assert [one.replayed for one in await drain(reingest, **ALL, limit=4)] == [1] * 10 + [0]
+        assert [one.replayed for one in await drain(reingest, **ALL, limit=4)] == [1] * 10
         fill(url, rows_of(10))
         monkeypatch.undo()
-        assert [one.replayed for one in await drain(reingest, **ALL, limit=4)] == [4, 4, 2, 0]
+        assert [one.replayed for one in await drain(reingest, **ALL, limit=4)] == [4, 4, 2]
 
 
 async def test_what_is_refused_again_is_said_and_stays(url: str) -> None:
     fill(url, [Quarantined(1, "malformed", b"{"), *rows_of(2)[1:]])
     async with reingesting(url, Stream()) as reingest:
-        (answer, _) = await drain(reingest)
+        (answer,) = await drain(reingest)
     assert [(one.id, one.reason) for one in answer.refused] == [(1, "malformed")]
     assert marked(url) == {2}
 
 
-async def test_a_token_of_some_stations_replays_what_is_theirs(url: str) -> None:
-    fill(url, rows_of(1))
-    async with reingesting(url, Stream()) as reingest:
-        bound = Principal("operator", OPERATOR.token_id, frozenset({"CP2"}))
-        answer = await ask(reingest, bound, **ALL)
-        assert (answer.replayed, [one.reason for one in answer.refused]) == (0, ["station_forbidden"])
+async def test_a_token_of_some_stations_replays_what_is_theirs_and_nothing_of_others(url: str) -> None:
+    """Row 1 is known to be S1's, and what it says is of CP1; a frame is of nobody, though all of it may be CP1's."""
+    own = as_json(GOOD | {"station_id": "S2"})
+    frame = frame_of([GOOD | {"station_id": "S2", "seq": 7}, GOOD | {"seq": 8}])
+    fill(url, [*rows_of(1), Quarantined(2, "ts_future", own), Quarantined(3, FAILED, frame)])
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("UPDATE telemetry.quarantine SET station_id = NULL WHERE id = 3")
+    bound = Principal("operator", OPERATOR.token_id, frozenset({"S1", "S2"}))
+    async with reingesting(url, stream := Stream()) as reingest:
+        for wanted in (ALL, {"ids": [1, 2, 3]}, {"station_id": "s2"}):
+            answer = await ask(reingest, bound, **wanted, dry_run=True)
+            assert answer.replayed == 1
+        answer = await ask(reingest, bound, ids=[1, 2, 3])
+        rest = await ask(reingest, bound, ids=[1, 2, 3], cursor=answer.next)
+        assert (answer.replayed, rest.replayed, rest.not_waiting, rest.next) == (1, 0, [3], None)
+        assert [(one.id, one.reason) for one in answer.refused] == [(1, "station_forbidden")]
+        with pytest.raises(Forbidden, match="not for station S9"):
+            await ask(reingest, bound, station_id="S9")
+        with pytest.raises(Forbidden, match="no station at all"):
+            await ask(reingest, Principal("operator", OPERATOR.token_id, frozenset()), **ALL)
+    assert (marked(url), stream.accepted, len(stream.stored)) == ({2}, 1, 1)
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=quarantines(), at_once=st.integers(1, 4))
+def test_a_replay_ends_though_all_that_it_takes_is_set_apart_again(
+    url: str, rows: list[Quarantined], at_once: int
+) -> None:
+    fill(url, rows)
+    added: list[int] = []
+
+    class SetApart(Stream):
+        async def append(self, partition: int, record: bytes) -> None:
+            before = self.accepted
+            await super().append(partition, record)
+            with psycopg.connect(url) as connection:
+                for _ in range(self.accepted - before):
+                    connection.execute(
+                        "INSERT INTO telemetry.quarantine (id, partition, received_at, reason, detail, raw) OVERRIDING "
+                        "SYSTEM VALUE SELECT max(id) + 1, 0, now(), 'unclaimed', '', %s FROM telemetry.quarantine",
+                        (as_json(GOOD),),
+                    )
+                    added.append(1)
+
+    async def replaying() -> int:
+        requests = 0
+        cursor: str | None = None
+        async with reingesting(url, SetApart()) as reingest:
+            while requests <= len(rows):
+                answer = await ask(reingest, **ALL, limit=at_once, cursor=cursor)
+                requests, cursor = requests + 1, answer.next
+                if cursor is None:
+                    break
+        return requests
+
+    assert asyncio.run(replaying()) <= max(1, -(-len(rows) // at_once))
+    assert marked(url) == {one.id for one in judge(rows, RULES).replayed}, "what came back is for the next replay"
+
+
+def test_a_dry_run_writes_and_locks_nothing(url: str) -> None:
+    fill(url, rows_of(3))
+    with psycopg.connect(url) as holder:
+        holder.execute("SELECT FROM telemetry.quarantine WHERE id < 3 FOR UPDATE")
+        with psycopg.connect(url) as connection:
+            connection.execute("SET TRANSACTION READ ONLY")
+            found = connection.execute(
+                "SELECT id FROM telemetry.items_to_replay(NULL, NULL, NULL, NULL, NULL, 0, 9, 9, 9000, false)"
+            ).fetchall()
+            assert found == [(1,), (2,), (3,)]
 
 
 async def test_a_log_that_is_away_marks_nothing_and_more_than_two_at_once_wait(url: str) -> None:

@@ -5,33 +5,44 @@ import asyncio
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable
+from itertools import product
+from pathlib import Path
 from typing import Annotated
 
 import httpx
+import jwt
 import pytest
 import structlog
 from fastapi import APIRouter, Depends
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
+from starlette.requests import Request
 
 from kit.audit.entry import Entry
 from kit.audit.requests import RequestAudit
 from kit.auth.authenticator import Authenticator
+from kit.auth.bearer import asker_of
+from kit.auth.key_file import FileKey
 from kit.auth.requirements import require_scope
+from kit.auth.revocations import SignedRevocations
 from kit.auth.scopes import Kind
+from kit.auth.signed_tokens import SignedTokens
 from kit.auth.token_store import Principal, hash_of
 from kit.clock import ManualClock
+from kit.database.questions import _asker
 from kit.web.addresses import network_of
 from kit.web.app import make_app
+from kit.web.limits import refusals as refusals_module
 from kit.web.limits.buckets import Buckets
-from kit.web.limits.refusals import MINUTE_S, Limit, Refusals
+from kit.web.limits.refusals import LATER_S, MINUTE_S, Limit, Refusals
 from kit.web.limits.requests import RequestLimits
 from kit.web.limits.settings import RequestLimitSettings
 from kit.web.problem import Problem
 
 FIRST, SECOND, DRIVER = ("vso_" + letter * 43 for letter in "abc")
 UNKNOWN = "vso_" + "x" * 43
+SECRET = b"0123456789abcdef0123456789abcdef"
 
 
 def principal(number: int, kind: Kind = "operator", stations: frozenset[str] | None = None) -> Principal:
@@ -54,8 +65,14 @@ class Tokens:
         self.look_ups += 1
         return self.principals.get(token_hash)
 
-    def revoked(self, token_ids: Iterable[object]) -> set[object]:
+    def gone(self, token_hashes: Iterable[bytes]) -> set[bytes]:
         return set()
+
+    def signed_revocations(self, known: SignedRevocations) -> SignedRevocations:
+        return known
+
+    async def record_use(self, token_ids: Iterable[object]) -> None:
+        """Nobody asks when they were used."""
 
 
 # -- the law ----------------------------------------------------------------------------------------------------------
@@ -186,21 +203,45 @@ def test_the_log_has_a_line_a_minute_and_the_metric_all() -> None:
     }
 
 
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.floats(0, 0.5, allow_nan=False)), max_size=80))
+def test_whoever_does_not_heed_refusals_is_answered_later_and_nobody_else(steps: list[tuple[str, float]]) -> None:
+    clock, limit = ManualClock(), Limit("things", "things of this token", "wait", 60.0)
+    refusals = Refusals(CollectorRegistry(), clock.monotonic_s)
+    at_once: dict[str, list[float]] = defaultdict(list)
+    for who, pause_s in steps:
+        clock.advance(pause_s)
+        delay_s = refusals.refuse(limit, 5, 1.2, who).delay_s
+        now_s, before = clock.monotonic_s(), at_once[who]
+        assert delay_s in (0.0, LATER_S)
+        if delay_s:
+            assert len([since_s for since_s in before if now_s - since_s <= 1.0]) >= 9, "ten were on their way"
+        else:
+            before.append(now_s)
+            for first, since_s in enumerate(before):
+                assert len(before) - first <= 10 * (1 + now_s - since_s) + 1e-3
+
+
 # -- over HTTP --------------------------------------------------------------------------------------------------------
 
 
 class Api:
     """A small app, its clock and the settings that it obeys."""
 
-    def __init__(self, **settings: int) -> None:
+    def __init__(self, key: Path | None = None, **settings: int) -> None:
+        """`key`: the file of signed tokens' key."""
         self.clock, self.tokens, self.registry = ManualClock(), Tokens(), CollectorRegistry()
         self.app = make_app("limits", "1", registry=self.registry, clock=self.clock)
-        self.app.state.authenticator = Authenticator(self.tokens, self.clock)  # type: ignore[arg-type]  # what it asks of a store
+        signed = None if key is None else SignedTokens(FileKey(key), self.clock)
+        self.signed_tokens, self.askers = signed, list[object]()
+        self.authenticator = Authenticator(self.tokens, self.clock, signed)  # type: ignore[arg-type]  # what it asks of a store
+        self.app.state.authenticator = self.authenticator
         self.app.state.request_limits.follow(lambda: RequestLimitSettings(**settings))
         router = APIRouter()
 
         @router.get("/api/v1/things")
         async def things(who: Annotated[Principal, Depends(require_scope("stations:write"))]) -> dict[str, str]:
+            asker = _asker.get()
+            self.askers.append(None if asker is None else asker())
             return {"who": who.name}
 
         self.app.include_router(router)
@@ -213,6 +254,10 @@ class Api:
         headers = {"authorization": f"Bearer {token}"} if token else {}
         async with self.client(address) as client:
             return await client.get(path, headers=headers)
+
+    def signed(self, subject: str, **claims: str) -> str:
+        exp_s = self.clock.now_ms() // 1_000 + 3_600
+        return jwt.encode({"sub": subject, "roles": ["operator"], "exp": exp_s, **claims}, SECRET, "HS256")
 
     def limited(self, limit: str) -> float | None:
         return self.registry.get_sample_value("http_requests_limited_total", {"limit": limit})
@@ -235,6 +280,19 @@ async def test_beyond_its_requests_a_token_gets_429_until_some_are_back_and_othe
     assert api.limited("requests") == 2
 
 
+async def test_a_refusal_that_is_answered_later_holds_up_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    api = Api(requests_per_minute_max=1)
+    monkeypatch.setattr(refusals_module, "LATER_S", 3_600.0)
+    assert [(await api.get()).status_code for _ in range(11)] == [200] + [429] * 10
+    unheeding = asyncio.create_task(api.get())
+    assert (await api.get(SECOND)).status_code == 200
+    assert not unheeding.done()
+    unheeding.cancel()
+    monkeypatch.setattr(refusals_module, "LATER_S", 0.001)
+    later = await api.get()
+    assert (later.status_code, later.json()["reason"]) == (429, "requests_limited")
+
+
 async def test_the_audit_names_whose_bound_is_spent() -> None:
     api, entries = Api(requests_per_minute_max=1), list[Entry]()
     api.app.state.audit = RequestAudit(api.clock, entries.append)
@@ -244,7 +302,10 @@ async def test_the_audit_names_whose_bound_is_spent() -> None:
     assert (entry.actor, entry.endpoint, entry.address) == (f"operator/{entry.token_id}", "/api/v1/things", "10.0.0.1")
 
 
-async def test_guesses_of_an_address_end_without_a_look_up_and_known_tokens_of_it_pass() -> None:
+async def test_guesses_of_an_address_end_without_a_look_up_and_known_tokens_of_it_pass(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(refusals_module, "LATER_S", 0.0)
     api = Api(unauthenticated_per_minute_max=5)
     assert (await api.get()).status_code == 200
     before = api.tokens.look_ups
@@ -271,12 +332,71 @@ async def test_requests_without_an_accepted_token_are_counted_by_address(token: 
     assert (await api.get(SECOND)).status_code == 200
 
 
-async def test_a_revoked_token_that_many_devices_of_an_address_send_does_not_keep_a_good_one_out() -> None:
+async def test_a_revoked_token_that_many_devices_of_an_address_send_does_not_keep_a_good_one_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(refusals_module, "LATER_S", 0.0)
     api = Api(unauthenticated_per_minute_max=5)
     statuses = {(await api.get(UNKNOWN)).status_code for _ in range(50)}
     assert statuses == {401, 429}
     assert api.tokens.look_ups == 1  # it is known to be none
     assert (await api.get(SECOND)).status_code == 200
+
+
+async def test_a_signed_token_passes_whatever_its_neighbours_send_and_so_does_a_long_response(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Verifying it asks nobody, and what was accepted is no guess."""
+    monkeypatch.setattr(refusals_module, "LATER_S", 0.0)
+    (tmp_path / "key").write_bytes(SECRET)
+    api = Api(tmp_path / "key", unauthenticated_per_minute_max=5)
+    checks = []
+    for token in (api.signed("S1"), SECOND):
+        request = Request({"type": "http", "app": api.app, "client": ("10.0.0.1", 1), "headers": _bearer(token)})
+        await api.authenticator.require(request, "stations:write")
+        checks.append(api.authenticator.check_of(request))
+    for number in range(20):
+        await api.get("vso_" + f"{number:043d}")
+        await api.get(api.signed("S2") + "A")
+    assert api.limited("unauthenticated")
+    assert (await api.get(api.signed("S3"))).status_code == 200
+    api.authenticator._cached.clear()
+    assert api.signed_tokens is not None
+    api.signed_tokens._verified.clear()
+    assert [await check() for check in checks] == [True, True]
+
+
+async def test_all_signed_tokens_of_a_subject_have_one_bound(tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(SECRET)
+    api = Api(tmp_path / "key", requests_per_minute_max=3)
+    assert [(await api.get(api.signed("S1", jti=str(number)))).status_code for number in range(5)] == [200] * 3 + [
+        429
+    ] * 2
+    assert (await api.get(api.signed("S2"))).status_code == 200
+
+
+async def test_questions_are_asked_by_whom_a_token_is_of_however_the_header_is_written(tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(SECRET)
+    api = Api(tmp_path / "key")
+    written = ("Bearer {}", "bearer {}", "BEARER  {} ", "bEaReR {}")
+    for tokens in ([FIRST], [api.signed("S1", jti=jti) for jti in "ab"]):
+        askers = set()
+        for text, token in product(written, tokens):
+            async with api.client() as client:
+                answer = await client.get("/api/v1/things", headers={"authorization": text.format(token)})
+            assert answer.status_code == 200
+            askers.add(api.askers.pop())
+        assert len(askers) == 1
+    scopes = [
+        {"headers": [(b"authorization", text.format(SECOND).encode())], "client": ("10.0.0.1", 1)} for text in written
+    ]
+    assert len({asker_of(scope) for scope in scopes}) == 1  # not verified yet
+    strangers = [{"headers": [], "client": (host, 1)} for host in ("2001:db8::1", "2001:db8::2")]
+    assert len({asker_of(scope) for scope in strangers}) == 1
+
+
+def _bearer(token: str) -> list[tuple[bytes, bytes]]:
+    return [(b"authorization", f"Bearer {token}".encode())]
 
 
 async def test_every_route_that_takes_a_token_counts_its_requests() -> None:

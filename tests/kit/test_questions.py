@@ -26,7 +26,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 @pytest.mark.parametrize("method", ["fetch", "fetchrow", "fetchval"])
 async def test_a_question_that_takes_too_long_ends_and_says_to_ask_for_less(database: Database, method: str) -> None:
-    with asked_by("a"), pytest.raises(TooSlow, match=r"VOLTSTREAM_QUERY_S_MAX.*ask for less"):
+    with asked_by(lambda: "a"), pytest.raises(TooSlow, match=r"VOLTSTREAM_QUERY_S_MAX.*ask for less"):
         await getattr(database, method)(_LONG)
     assert await database.fetchval("SELECT 1") == 1
 
@@ -36,14 +36,14 @@ async def test_so_does_one_that_waits_for_a_lock(database: Database, database_ur
         connection.execute("CREATE TABLE held (n int)")
         connection.commit()
         connection.execute("LOCK TABLE held")
-        with asked_by("a"):
+        with asked_by(lambda: "a"):
             with pytest.raises(TooSlow):
                 await database.fetch("SELECT * FROM held")
             with pytest.raises(TooSlow):
                 async with database.snapshot() as snapshot:
                     await snapshot.fetch("SELECT * FROM held")
         connection.rollback()
-    with asked_by("a"):
+    with asked_by(lambda: "a"):
         assert await database.fetch("SELECT * FROM held") == []
 
 
@@ -51,7 +51,7 @@ async def test_a_query_that_is_no_question_has_no_such_bound(database: Database)
     assert await database.fetchval("SELECT 1 FROM pg_sleep(0.5)") == 1
     async with database.snapshot() as snapshot:
         assert await snapshot.fetchval("SELECT 1 FROM pg_sleep(0.5)") == 1
-    with asked_by("a"):
+    with asked_by(lambda: "a"):
         async with database.snapshot(download=True) as snapshot:
             assert await snapshot.fetchval("SELECT 1 FROM pg_sleep(0.5)") == 1
 
@@ -62,7 +62,7 @@ async def test_heavy_questions_of_one_token_leave_connections_to_others_and_all_
     database = await open_database(database_url, name="questions", connections_max=4, query_s_max=20)
 
     async def asking(token: str) -> None:
-        with asked_by(token):
+        with asked_by(lambda: token):
             await database.fetch(_LONG)
 
     async def active() -> int:
@@ -72,7 +72,7 @@ async def test_heavy_questions_of_one_token_leave_connections_to_others_and_all_
     heavy = [asyncio.create_task(asking("a")) for _ in range(8)]
     try:
         await eventually(active, within_s=10)
-        with asked_by("b"):
+        with asked_by(lambda: "b"):
             assert await database.fetchval("SELECT 1") == 1
         assert await active() == 1
         heavy += [asyncio.create_task(asking(token)) for token in "bcdef"]
@@ -91,21 +91,55 @@ async def test_heavy_questions_of_one_token_leave_connections_to_others_and_all_
 
 
 async def test_without_a_turn_in_time_a_question_is_answered_that_it_is_busy(database: Database) -> None:
-    with asked_by("a"):
-        async with database.snapshot() as snapshot:
-            assert await database.fetchval("SELECT 1") == 1, "a query within has the snapshot's turn"
-            other = asyncio.create_task(_elsewhere(database))
-            with pytest.raises(TooSlow, match="other questions"):
-                await other
-            assert await snapshot.fetchval("SELECT 1") == 1
+    others: list[asyncio.Task[None]] = []
+
+    async def hold() -> None:
+        with asked_by(lambda: "a"):
+            async with database.snapshot():
+                assert await database.fetchval("SELECT 1") == 1, "a query within has the snapshot's turn"
+                others.append(asyncio.create_task(_elsewhere(database)))
+                await asyncio.wait(others)
+
+    with pytest.raises(TooSlow, match="ask for less"):
+        await hold()
+    with pytest.raises(TooSlow, match="other questions"):
+        await others[0]
+
+
+async def test_a_question_waits_and_runs_within_one_bound(database_url: str) -> None:
+    """Either part of 1.2 s of waiting and 1.6 s of running is within the bound of 2 s, and both are not."""
+    database = await open_database(database_url, name="questions", connections_max=4, query_s_max=2)
+
+    async def ask(seconds: float, *, snapshot: bool = False) -> None:
+        with asked_by(lambda: "a"):
+            if not snapshot:
+                await database.fetchval("SELECT 1 FROM pg_sleep($1)", seconds)
+                return
+            async with database.snapshot() as connection:  # several statements have one bound, too
+                for _ in range(2):
+                    await connection.fetchval("SELECT 1 FROM pg_sleep($1)", seconds / 2)
+
+    try:
+        for snapshot in (False, True):
+            first = asyncio.create_task(ask(1.2))
+            await asyncio.sleep(0)
+            with pytest.raises(TooSlow):
+                await ask(1.6, snapshot=snapshot)
+            await first
+        async with database.snapshot(), database.snapshot(), database.snapshot(), database.snapshot():
+            with pytest.raises(TooSlow, match="kept the database busy"):
+                await ask(0)
+        await ask(0)
+    finally:
+        await database.close()
 
 
 async def _elsewhere(database: Database) -> None:
     """As another request of the same token."""
 
     async def ask() -> None:
-        with asked_by("a"):
-            await database.fetchval("SELECT 1")
+        with asked_by(lambda: "a"):
+            await database.fetch(_LONG)
 
     await asyncio.create_task(ask(), context=contextvars.Context())
 

@@ -189,9 +189,9 @@ async def test_a_token_is_verified_once_a_request_however_often_it_is_asked_for(
     verified = []
     verify = Authenticator._principals
 
-    async def counted(self: Authenticator, request: Any) -> tuple[Principal, ...]:
-        verified.append(request)
-        return await verify(self, request)
+    async def counted(self: Authenticator, *arguments: Any) -> tuple[Principal, ...]:
+        verified.append(arguments)
+        return await verify(self, *arguments)
 
     monkeypatch.setattr(Authenticator, "_principals", counted)
     headers = [(b"content-type", JSON), (b"authorization", b"Bearer " + TOKENS["operator"].encode())]

@@ -70,6 +70,25 @@ async def test_the_bound_of_a_token_is_one_for_all_processes(processes: tuple[Ma
     assert first.send(4, busy) == third.send(4, busy) == 4
 
 
+async def test_what_a_process_refused_is_not_summed(processes: tuple[ManualClock, list[Process]]) -> None:
+    """Else a client that does not heed its 429 would go on being refused for what it never got."""
+    clock, (first, *_) = processes
+    who = token()
+    clock.advance(59)
+    assert first.send(BOUND, who) == BOUND
+    await first.shared.synchronise()
+    clock.advance(1)
+    assert first.send(100, who) == 0  # this process has none left
+    await first.shared.synchronise()
+    clock.advance(12)
+    assert first.send(100, who) == 2
+    await first.shared.synchronise()
+    clock.advance(6)
+    assert first.send(1, who) == 1
+    first.limits.give_back(who)
+    assert first.shared._counted[who.token_id][0] == 0
+
+
 async def test_devices_are_counted_by_each_gateway_alone(processes: tuple[ManualClock, list[Process]]) -> None:
     _, (first, *_) = processes
     assert first.send(100, token("device")) == 100

@@ -1,6 +1,7 @@
 """Tokens signed elsewhere: what counts, until when, and that nothing else does."""
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
@@ -8,6 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import jwt
 import pytest
@@ -244,6 +246,35 @@ def test_stations_bind_as_those_of_a_stored_token(make: Make) -> None:
     assert not device.covers("DE*ABC*2")
     (nowhere,) = tokens.verify(jwt.encode({**claims, "stations": []}, SECRET, "HS256"))
     assert not nowhere.covers("DE*ABC*1")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    place=st.integers(0, 42),
+    letter=st.sampled_from("=ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"),
+)
+def test_however_a_token_is_written_its_id_is_the_same(make: Make, place: int, letter: str) -> None:
+    """Else whoever has one has as many bounds as spellings."""
+    tokens = make(SECRET)
+    token = jwt.encode({**CLAIMS, "iss": "a"}, SECRET, "HS256")
+    (one,) = tokens.verify(token)
+    signature = token.rpartition(".")[2]
+    for written in (
+        f"{token}=",
+        f"{token[:-1]}{letter}",
+        token[: -len(signature) + place] + letter + signature[place:],
+    ):
+        with contextlib.suppress(InvalidToken):
+            assert tokens.verify(written)[0].token_id == one.token_id
+
+
+def test_tokens_of_one_subject_have_one_id_and_those_of_others_another(make: Make) -> None:
+    def id_of(**claims: Any) -> UUID:
+        return make(SECRET).verify(jwt.encode({**CLAIMS, **claims}, SECRET, "HS256"))[0].token_id
+
+    assert id_of(jti="1") == id_of(jti="2", iat=NOW_S, exp=NOW_S + 60) == id_of(roles=["device"], stations=["A"])
+    ids = [id_of(), id_of(sub="D2"), id_of(iss="a"), id_of(iss="a", sub="D2"), id_of(iss='a", "D1')]
+    assert len(set(ids)) == len(ids)
 
 
 def test_what_is_remembered_of_signed_tokens_is_bounded(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,9 @@
-"""What each of many may spend in a window, which comes back evenly. One float a key. No I/O.
+"""Rate limits by key: each key has a budget that refills evenly within a window. One float a key. No I/O.
 
-A key's level is the time until all of its bound is back (as GCRA's theoretical arrival time). What costs a share of the
-bound costs the same share of the window: of 60 requests a minute each costs a second. So in any t seconds a key spends
-at most `window_s + t`: the bound at once, and what has come back. A caller that asks for less than it then spends
-(`least_s`) lets a key owe the rest.
+The algorithm is GCRA: a key's level is the time until its budget is full again (the theoretical arrival time). What
+costs a share of the bound costs the same share of the window: of 60 requests a minute each costs a second. So in any t
+seconds a key spends at most `window_s + t`: the bound at once, and what has refilled. A caller that requires less than
+it then spends (`least_s`) lets a key owe the rest.
 """
 
 from collections.abc import Callable, Hashable
@@ -25,8 +25,8 @@ class Buckets(Generic[K]):
         self._whole_s: dict[K, float] = {}  # when all of it is back
 
     def spend(self, key: K, cost_s: float, least_s: float) -> float:
-        """Spend `cost_s`, if `least_s` is there. Above 0: it is not, for so many seconds, and nothing is spent. Else
-        the seconds that are left, with a minus."""
+        """Spend `cost_s`, if `least_s` is left. Above 0: it is not, for so many seconds, and nothing is spent. Else the
+        seconds that are left then, negated."""
         now_s = self._monotonic_s()
         whole_s = self._whole_s.get(key, now_s)
         if whole_s < now_s:
@@ -40,13 +40,13 @@ class Buckets(Generic[K]):
         return min(0.0, beyond_s + cost_s)
 
     def wait_s(self, key: K, least_s: float) -> float:
-        """How long until `least_s` is there; 0 or less: it is."""
+        """Seconds until `least_s` is left; 0: it is."""
         now_s = self._monotonic_s()
         wait_s = max(0.0, self._whole_s.get(key, now_s) - now_s) - self.window_s + least_s
         return wait_s if wait_s > _TOLERANCE_S else 0.0
 
     def give_back(self, key: K, cost_s: float) -> None:
-        """What was spent was not used."""
+        """Refund what was spent and not used."""
         if key in self._whole_s:
             self._whole_s[key] -= cost_s
 

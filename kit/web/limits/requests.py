@@ -31,8 +31,11 @@ _DEFAULT: Final = RequestLimitSettings()
 class SharedRequests(Protocol):
     """What all processes counted together."""
 
-    def count(self, token_id: UUID, bound: int) -> float:
-        """Count one request. Above 0: the token has sent too many to all processes, for so many seconds."""
+    def wait_s(self, token_id: UUID) -> float:
+        """Above 0: the token has sent too many to all processes, for so many seconds."""
+
+    def count(self, token_id: UUID, bound: int, requests: int = 1) -> None:
+        """Count requests that were taken; fewer than none are given back."""
 
 
 class RequestLimits:
@@ -58,15 +61,14 @@ class RequestLimits:
         bound = self._bound_of(principal)
         if not bound:
             return ()
-        shared = self.shared
-        if shared is not None and principal.kind != "device":  # the way of a reading is short
-            wait_s = shared.count(principal.token_id, bound)
-            if wait_s > 0:
-                raise self._refusals.refuse(REQUESTS, bound, wait_s, principal.name)
+        shared = self._shared_of(principal)
+        wait_s = 0.0 if shared is None else shared.wait_s(principal.token_id)
         cost_s = MINUTE_S / bound
-        left_s = self._requests.spend(principal.token_id.int, cost_s, cost_s)
+        left_s = wait_s if wait_s > 0 else self._requests.spend(principal.token_id.int, cost_s, cost_s)
         if left_s > 0:
             raise self._refusals.refuse(REQUESTS, bound, left_s, principal.name)
+        if shared is not None:
+            shared.count(principal.token_id, bound)
         if left_s < -_NEAR_S:
             return ()
         headers = quota_headers(REQUESTS, bound, int(-left_s / cost_s), math.ceil(MINUTE_S + left_s))
@@ -77,10 +79,13 @@ class RequestLimits:
         bound = self._bound_of(principal)
         if bound:
             self._requests.give_back(principal.token_id.int, MINUTE_S / bound)
+            shared = self._shared_of(principal)
+            if shared is not None:
+                shared.count(principal.token_id, bound, -1)
 
     def check_look_up(self, address: str) -> None:
         """Raise Problem 429 where so many tokens of this address were looked up in vain that no more are: a guess costs
-        the database a query. Tokens that are known pass."""
+        the database a query. Tokens that are known, or signed, pass."""
         bound = self._settings().unauthenticated_per_minute_max
         if bound:
             wait_s = self._looked_up.wait_s(network_of(address), MINUTE_S / bound)
@@ -88,7 +93,7 @@ class RequestLimits:
                 raise self._refusals.refuse(UNAUTHENTICATED, bound, wait_s, address)
 
     def looked_up_in_vain(self, address: str) -> None:
-        """A token was looked up, or its signature checked, and is none."""
+        """A token was looked up and is none."""
         bound = self._settings().unauthenticated_per_minute_max
         if bound:
             self._looked_up.spend(network_of(address), MINUTE_S / bound, 0.0)
@@ -101,6 +106,10 @@ class RequestLimits:
             wait_s = self._failed.spend(network_of(address), cost_s, cost_s)
             if wait_s > 0:
                 raise self._refusals.refuse(UNAUTHENTICATED, bound, wait_s, address)
+
+    def _shared_of(self, principal: "Principal") -> SharedRequests | None:
+        """Where its requests are summed, too; of a device nowhere: the way of a reading is short."""
+        return None if principal.kind == "device" else self.shared
 
     def _bound_of(self, principal: "Principal") -> int:
         """Requests a minute; 0: any number."""

@@ -1,6 +1,6 @@
 """Requests of a token to all processes together, on Redis: counted here, summed there once a second.
 
-No request waits for Redis. Each process adds what it counted since to the sum of the minute, in one round trip for all
+No request waits for Redis. Each process adds what it took since to the sum of the minute, in one round trip for all
 tokens, and refuses those whose sum is beyond the bound until the minute ends. So a token gets its bound in a minute,
 and what it sends within a second to all of them. While Redis is away each process counts for itself, as without.
 
@@ -44,21 +44,24 @@ class SharedRequestCounts:
         )
         self._prefix = prefix
         self._clock = clock
-        self._counted: dict[UUID, tuple[int, int]] = {}  # requests since the last sum, and their bound
+        self._counted: dict[UUID, tuple[int, int]] = {}  # requests that were taken since the last sum, and their bound
         self._refused_until_s: dict[UUID, float] = {}
         self._logged_s = -math.inf
         self._closed = False
 
-    def count(self, token_id: UUID, bound: int) -> float:
+    def wait_s(self, token_id: UUID) -> float:
         """See kit.web.limits.requests.SharedRequests."""
         until_s = self._refused_until_s.get(token_id)
-        if until_s is not None:
-            left_s = until_s - self._clock.monotonic_s()
-            if left_s > 0:
-                return left_s
+        if until_s is None:
+            return 0.0
+        left_s = until_s - self._clock.monotonic_s()
+        if left_s <= 0:
             del self._refused_until_s[token_id]
-        self._counted[token_id] = (self._counted.get(token_id, (0, 0))[0] + 1, bound)
-        return 0.0
+        return max(0.0, left_s)
+
+    def count(self, token_id: UUID, bound: int, requests: int = 1) -> None:
+        """See kit.web.limits.requests.SharedRequests."""
+        self._counted[token_id] = (self._counted.get(token_id, (0, 0))[0] + requests, bound)
 
     async def run(self) -> None:
         """Sum once a second, until `close`: Redis' client may swallow a cancellation."""

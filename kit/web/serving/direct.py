@@ -6,6 +6,7 @@ the route's bound and here as a whole (`kit.web.serving.protocol`). It may decli
 bound, ids, span, metrics and problems are those of every other route, from the same declarations and functions.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from kit.observability.tracing import child_traceparent, context_from, records_s
 from kit.web.addresses import network_of
 from kit.web.health import HttpMetrics
 from kit.web.limits.requests import RequestLimits
-from kit.web.problem import INTERNAL, Problem, problem_of, problem_response
+from kit.web.problem import INTERNAL, Problem, problem_as_sent, problem_of
 from kit.web.request_ids import CORRELATION_KEY, NO_CONTENT, NO_STORE, correlation_id_of, end_span
 from kit.web.route_rules import InvalidRouteRules, RouteRules, rules_of
 
@@ -223,6 +224,15 @@ class DirectRequest:
 
     def fail(self, error: Exception) -> None:
         """Answer it with the problem that the error is."""
+        problem = error if isinstance(error, Problem) else self._problem_of(error)
+        answer = (problem.status, *problem_as_sent(problem, self.correlation_id))
+        if problem.delay_s:
+            self.body = b""  # nobody needs it any more
+            asyncio.get_running_loop().call_later(problem.delay_s, self.respond, *answer)
+        else:
+            self.respond(*answer)
+
+    def _problem_of(self, error: Exception) -> Problem:
         with self._current():
             problem = problem_of(error)
             if problem is None:
@@ -230,8 +240,7 @@ class DirectRequest:
                 if self._span is not None:
                     self._span.record_exception(error)
                 problem = Problem(500, INTERNAL)
-            response = problem_response(problem)
-        self.respond(response.status_code, lines_of(response.raw_headers), bytes(response.body))
+        return problem
 
     @contextmanager
     def _current(self) -> "Iterator[None]":

@@ -65,20 +65,13 @@ def list_(
 
 
 def _items(api: PlatformApi, asked: Mapping[str, object], limit: int) -> Iterator[Mapping[str, Any]]:
-    cursor: dict[str, object] = {}
-    while limit > 0:
-        page = api.get(PATH, {**asked, **cursor, "limit": min(limit, _PAGE)})
-        yield from page["items"]
+    page = api.get(PATH, {**asked, "limit": min(limit, _PAGE)})
+    while True:
+        yield from page["items"][:limit]
         limit -= len(page["items"])
-        if page["next"] is None:
+        if limit <= 0 or page["next"] is None:
             return
-        cursor = {"cursor": _cursor_of(page["next"])}
-
-
-def _cursor_of(address: str) -> str:
-    from httpx import URL
-
-    return URL(address).params["cursor"]
+        page = api.get(page["next"])
 
 
 @app.command(epilog="Example: voltstream quarantine show 17")
@@ -144,10 +137,10 @@ def _replayed(api: PlatformApi, asked: dict[str, object], shown: Progress, as_js
     task = shown.add_task("items", total=None)
     answers: list[Mapping[str, Any]] = []
     for some in _requests(asked):
-        after = 0
-        while after is not None:
-            answer = api.post(f"{PATH}/replay", {**some, "after": after}, key=str(uuid4()))
-            after = answer["next"]
+        asked_next: dict[str, object] | None = some
+        while asked_next is not None:
+            answer = api.post(f"{PATH}/replay", asked_next, key=str(uuid4()))
+            asked_next = None if answer["next"] is None else {**some, "cursor": answer["next"]}
             shown.advance(task, answer["replayed"])
             if as_json:
                 print_json(answer)
