@@ -28,8 +28,8 @@ from kit.messaging.rabbit_connection import Rabbit
 from kit.observability.logs import get_logger
 from kit.observability.tracing import context_from, start_span, traceparent_of
 from kit.retry import reconnect_pauses_s
-from kit.secrets.text import changed_since, current
-from kit.secrets.urls import without_secrets
+from kit.secrets.text import current
+from kit.secrets.urls import changed_since, without_secrets
 from schemas.frame import FrameError, FrameHeader, decode_header, join_frames
 from schemas.topics import READINGS_TOPIC, frames_queue
 

@@ -39,6 +39,7 @@ from kit.secrets.text import SecretText
 from kit.secrets.urls import check_url, shown_url, shown_where_wrong
 from kit.spelling import did_you_mean
 from kit.tls import asks_for_tls, check_named_files, checked_context
+from kit.web.serving.proxies import TrustedProxies
 
 PREFIX: Final = "VOLTSTREAM_"
 CONFIG_VARIABLE: Final = f"{PREFIX}CONFIG"
@@ -114,6 +115,12 @@ class Settings(BaseSettings):
         max_length=4_096,
         pattern=_HOSTS,
         description="names by which clients may address the API, comma separated, without port; empty: any",
+    )
+    trusted_proxies: str = Field(
+        "",
+        max_length=4_096,
+        description="addresses and networks of reverse proxies whose X-Forwarded-For and -Proto count, comma "
+        "separated; empty: nobody's",
     )
     connections_max: int = Field(
         0, ge=0, le=1_000_000, description="most HTTP connections at once; 0: by the open files allowed, 32,768 at most"
@@ -218,6 +225,12 @@ class Settings(BaseSettings):
     def _kafka_servers(cls, value: str) -> str:
         if value:
             parse_kafka_url(value)
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_addresses(cls, value: str) -> str:
+        TrustedProxies.of(value)
         return value
 
     @field_validator("tls_ca_file")

@@ -23,6 +23,7 @@ def install() -> dict[str, str]:
         "kafka": (["default-jre-headless", "maven"], lambda: _has("java", "mvn")),
         "mongodb": (["default-jdk-headless", "maven"], lambda: _has("java", "javac", "mvn")),
         "oidc": (["nodejs", "npm"], lambda: _has("node", "npm")),
+        "nginx": (["nginx"], lambda: _has("nginx")),
     }
     missing = {name: packages for name, (packages, present) in wanted.items() if not present()}
     reason = _apt([package for packages in missing.values() for package in packages]) if missing else ""

@@ -50,7 +50,8 @@ def _connection(kind: type[AbstractConnection], url: str, *, tls: bool) -> type[
             try:
                 await super().on_connect_check_health(check_health=check_health)
             except RedisError as error:  # "unknown command 'HELLO', with args beginning with: '3' 'AUTH'" and the login
-                raise type(error)(without_secrets(error, url)) from None
+                error.args = (without_secrets(error, url),)
+                raise
 
     return Connection
 

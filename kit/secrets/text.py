@@ -63,14 +63,6 @@ def ca_file_of(url: str) -> str:
     return url.ca_file if isinstance(url, SecretText) else ""
 
 
-def changed_since(text: str, used: str) -> bool:
-    """Whether its file has another text by now than the one that was `used`. One that cannot be read has not."""
-    try:
-        return current(text) != used
-    except Unavailable:
-        return False
-
-
 def is_from_file(text: str) -> bool:
     """Whether it may change while the process runs."""
     return isinstance(text, SecretText) and text.file is not None

@@ -90,6 +90,17 @@ def current_url(url: str, setting: str) -> str:
     return now
 
 
+def changed_since(url: str, used: str) -> bool:
+    """Whether its file has another URL by now than the one that was `used`. One that cannot be read, or is not
+    well-formed, has not: what is open stays."""
+    try:
+        now = current(url)
+        check_url(now)
+    except (Unavailable, ValueError):
+        return False
+    return now != used
+
+
 def wrong_url(url: str, reason: object, setting: str) -> ConfigError | Unavailable:
     """The error of a URL that its driver or server refuses: for good, or until its file changes."""
     said = without_secrets(reason, url)

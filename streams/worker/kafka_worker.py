@@ -23,8 +23,8 @@ from kit.log.consumer_group import GroupObserver, GroupView
 from kit.log.kafka import client_options
 from kit.observability.logs import get_logger
 from kit.retry import reconnect_pauses_s
-from kit.secrets.text import changed_since, current
-from kit.secrets.urls import without_secrets
+from kit.secrets.text import current
+from kit.secrets.urls import changed_since, without_secrets
 from streams.worker.maintenance import maintain_regularly
 from streams.worker.partition_worker import PartitionWorker
 from streams.worker.processor import WorkerContext

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from kit.errors import ConfigError, Unavailable
 from kit.secrets.files import file_names
-from kit.secrets.text import SECRET_BYTES_MAX, SecretText, changed_since, current, read_secret
+from kit.secrets.text import SECRET_BYTES_MAX, SecretText, current, read_secret
+from kit.secrets.urls import changed_since
 from voltstream.runtime.children import environment_of
 from voltstream.settings import load_settings, settings_type
 
@@ -170,6 +171,8 @@ def test_who_connects_reads_the_file_again(file: Path) -> None:
     file.write_text("postgresql://u:new@h/d\n")
     assert current(secret) == "postgresql://u:new@h/d"
     assert changed_since(secret, URL)
+    file.write_text("postgresql://u:n/ew@h/d\n")
+    assert not changed_since(secret, URL)
     file.unlink()
     assert not changed_since(secret, URL)
     with pytest.raises(Unavailable, match="cannot be read"):
