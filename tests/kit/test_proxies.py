@@ -170,6 +170,7 @@ async def test_behind_nginx_with_tls_the_client_is_who_it_sees(
         for address in ("127.0.0.2", "127.0.0.3") * 2:
             transport = httpx.AsyncHTTPTransport(verify=context, local_address=address)
             client = await stack.enter_async_context(httpx.AsyncClient(base_url=url, transport=transport))
-            for headers in (SPOOFED, {"X-Forwarded-For": "\xff,,[::", "X-Forwarded-Proto": "gopher"}, {}):
+            garbage = [(b"X-Forwarded-For", b"\xff,,[::"), (b"X-Forwarded-Proto", b"gopher")]
+            for headers in (httpx.Headers(SPOOFED), httpx.Headers(garbage), httpx.Headers()):
                 answer = await client.get("/api/v1/whence", headers=headers)
                 assert answer.json() == {"address": address, "scheme": "https"}
