@@ -28,7 +28,8 @@ from kit.messaging.rabbit_connection import Rabbit
 from kit.observability.logs import get_logger
 from kit.observability.tracing import context_from, start_span, traceparent_of
 from kit.retry import reconnect_pauses_s
-from kit.secrets.text import changed_since, current
+from kit.secrets.text import current
+from kit.secrets.urls import changed_since, without_secrets
 from schemas.frame import FrameError, FrameHeader, decode_header, join_frames
 from schemas.topics import READINGS_TOPIC, frames_queue
 
@@ -266,7 +267,7 @@ class Bridge:
                 await self._run_producer()
             except (Unavailable, KafkaError, OSError) as error:
                 self._metrics.restarts.inc()
-                _log.warning("bridge_restarts", error=repr(error))
+                _log.warning("bridge_restarts", error=without_secrets(repr(error), self._kafka_url))
                 closing = asyncio.ensure_future(self._closing.wait())
                 await asyncio.wait((closing,), timeout=next(self._pauses_s))
                 closing.cancel()

@@ -3,6 +3,7 @@
 KitError
 ├── ConfigError: a setting is wrong; the message names it and says what to write instead
 ├── Unavailable: a dependency does not answer; try again later
+│   ├── LoginRefused: it refuses the URL's login, database or options; others, or a change there, may be accepted
 │   └── Contended: a deadlock or serialization failure rolled back the transaction; try again at once
 ├── Overloaded: a buffer is full; slow down and try again
 │   └── QueueFull: a queue of the bus is, and its consumer may be away for good
@@ -22,6 +23,10 @@ class ConfigError(KitError):
 
 class Unavailable(KitError):
     """A broker, database or cache does not answer. Nothing is lost by trying again."""
+
+
+class LoginRefused(Unavailable):
+    """A server, or its driver, refuses the URL's login, database or options."""
 
 
 class Contended(Unavailable):

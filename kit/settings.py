@@ -7,10 +7,19 @@ the environment, then the command line's overrides to `load`.
 import os
 import re
 from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.config import JsonDict
 from pydantic_settings import (
     BaseSettings,
@@ -23,12 +32,14 @@ from pydantic_settings import (
 from kit.auth.scopes import Kind
 from kit.errors import ConfigError
 from kit.log.kafka_url import parse_kafka_url
-from kit.masking import MASK, mask_url
+from kit.masking import MASK
 from kit.patterns import worded
 from kit.secrets.files import SecretFiles, file_names, masked, read_files
 from kit.secrets.text import SecretText
+from kit.secrets.urls import check_url, shown_url, shown_where_wrong
 from kit.spelling import did_you_mean
-from kit.tls import asks_for_tls, checked_context
+from kit.tls import asks_for_tls, check_named_files, checked_context
+from kit.web.serving.proxies import TrustedProxies
 
 PREFIX: Final = "VOLTSTREAM_"
 CONFIG_VARIABLE: Final = f"{PREFIX}CONFIG"
@@ -57,6 +68,10 @@ _HOST: Final = r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])"
 _HOSTS: Final = worded(
     rf"^(?:{_HOST}(?: *, *{_HOST})*)?$", "names of hosts without scheme and port, like volt.example, [::1]"
 )
+
+
+_SERVERS: Final = ("database_url", "rabbitmq_url", "kafka_url", "redis_url", "mongodb_url")
+_found: Final[ContextVar[SecretFiles]] = ContextVar("_found")  # what `load` has read, for the sources of the settings
 
 
 class Settings(BaseSettings):
@@ -100,6 +115,12 @@ class Settings(BaseSettings):
         max_length=4_096,
         pattern=_HOSTS,
         description="names by which clients may address the API, comma separated, without port; empty: any",
+    )
+    trusted_proxies: str = Field(
+        "",
+        max_length=4_096,
+        description="addresses and networks of reverse proxies whose X-Forwarded-For and -Proto count, comma "
+        "separated; empty: nobody's",
     )
     connections_max: int = Field(
         0, ge=0, le=1_000_000, description="most HTTP connections at once; 0: by the open files allowed, 32,768 at most"
@@ -199,11 +220,24 @@ class Settings(BaseSettings):
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
 
+    @field_validator("*")
+    @classmethod
+    def _well_formed(cls, value: Any, info: ValidationInfo) -> Any:
+        if value and masked(cls.model_fields[str(info.field_name)]) == "url":
+            check_url(value)
+        return value
+
     @field_validator("kafka_url")
     @classmethod
     def _kafka_servers(cls, value: str) -> str:
         if value:
             parse_kafka_url(value)
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_addresses(cls, value: str) -> str:
+        TrustedProxies.of(value)
         return value
 
     @field_validator("tls_ca_file")
@@ -225,12 +259,16 @@ class Settings(BaseSettings):
         return self
 
     def _check_tls(self) -> None:
-        servers = (self.database_url, self.rabbitmq_url, self.kafka_url, self.redis_url, self.mongodb_url)
-        if self.tls_ca_file and not any(map(asks_for_tls, servers)):
+        servers = {f"{PREFIX}{name.upper()}": str(getattr(self, name)) for name in _SERVERS}
+        https = (self.otlp_endpoint, self.jwt_jwks_url, self.jwt_issuer if self.jwt_discovery else "")
+        asked = any(map(asks_for_tls, servers.values())) or any(url.startswith("https://") for url in https)
+        if self.tls_ca_file and not asked:
             raise ValueError(
                 f"{PREFIX}TLS_CA_FILE is set and no server's URL asks for TLS: write "
-                "postgresql://…?sslmode=verify-full, amqps://, ssl:// (Kafka) or rediss://"
+                "postgresql://…?sslmode=verify-full, amqps://, ssl:// (Kafka), rediss:// or https://"
             )
+        for name, url in servers.items():
+            check_named_files(name, url, self.tls_ca_file)
 
     def _check_signed_tokens(self) -> None:
         keys = {"KEY_FILE": self.jwt_key_file, "JWKS_URL": self.jwt_jwks_url, "DISCOVERY": self.jwt_discovery}
@@ -259,8 +297,10 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Overrides, then the environment, then the file."""
-        files = _files(settings_cls)
+        """Overrides, then the environment, then the file. Without `load`, no file."""
+        files = _found.get(None)
+        if files is None:
+            return init_settings, env_settings
         by_file, toml = (InitSettingsSource(settings_cls, values) for values in (files.environment.values, files.toml))
         return init_settings, by_file, env_settings, toml
 
@@ -292,11 +332,20 @@ def load(kind: type[S], **overrides: Any) -> S:
     Raises ConfigError that lists every wrong setting, its value and what to write instead. No secret is in it.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
-    wrong = _unknown_variables(kind) + _wrong_files(kind)
+    path = os.environ.get(CONFIG_VARIABLE)
+    wrong = _unknown_variables(kind)
+    try:
+        files = read_files(kind.model_fields, PREFIX, path, frozenset(given))
+        wrong += files.wrong
+    except OSError as error:
+        wrong.append(f"{CONFIG_VARIABLE}={path}: cannot be read ({error.strerror}); name a TOML file, or unset it")
+    except ValueError as error:  # of tomllib, or no UTF-8
+        wrong.append(f"{CONFIG_VARIABLE}={path}: is not TOML ({error})")
     if wrong:
         raise ConfigError(_message(wrong))
+    token = _found.set(files)
     try:
-        return _with_origins(kind(**given), _files(kind).paths, given)
+        return _with_origins(kind(**given), files.paths, given)
     except ValidationError as error:
         raise ConfigError(_message([_explain(kind, dict(item)) for item in error.errors()])) from None
     except SettingsError as error:  # a list or a map of a variable that is no JSON; the value may be a secret
@@ -304,6 +353,8 @@ def load(kind: type[S], **overrides: Any) -> S:
         if found is None:
             raise
         raise ConfigError(_message([_no_json(kind, found[1])])) from None
+    finally:
+        _found.reset(token)
 
 
 def _no_json(kind: type[Settings], name: str) -> str:
@@ -323,19 +374,12 @@ def _with_origins(settings: S, paths: Mapping[str, Path], given: Mapping[str, An
     return settings.model_copy(update=known)
 
 
-def _files(kind: type[BaseSettings]) -> SecretFiles:
-    """What the file that VOLTSTREAM_CONFIG names has, and the files of secrets. Raises OSError, ValueError."""
-    return read_files(kind.model_fields, PREFIX, os.environ.get(CONFIG_VARIABLE))
-
-
 def _shown(kind: type[Settings], name: str, value: Any) -> Any:
     """A setting's value for display, masked if secret."""
     how = masked(kind.model_fields.get(name))
     if how == "whole":
         return MASK if value else ""
-    if how == "url" and "://" not in value and "@" in value:  # a login where no scheme says that it is one
-        return f"{MASK}@{value.rpartition('@')[2]}"
-    return mask_url(value) if how == "url" else value
+    return shown_url(value) if how == "url" else value
 
 
 def _unknown_variables(kind: type[Settings]) -> list[str]:
@@ -348,16 +392,6 @@ def _unknown_variables(kind: type[Settings]) -> list[str]:
     ]
 
 
-def _wrong_files(kind: type[Settings]) -> list[str]:
-    path = os.environ.get(CONFIG_VARIABLE)
-    try:
-        return _files(kind).wrong
-    except OSError as error:
-        return [f"{CONFIG_VARIABLE}={path}: cannot be read ({error.strerror}); name a TOML file, or unset it"]
-    except ValueError as error:  # of tomllib, or no UTF-8
-        return [f"{CONFIG_VARIABLE}={path}: is not TOML ({error})"]
-
-
 def _explain(kind: type[Settings], error: dict[str, Any]) -> str:
     """One of pydantic's errors as one line."""
     fix = str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
@@ -367,7 +401,8 @@ def _explain(kind: type[Settings], error: dict[str, Any]) -> str:
     field = kind.model_fields.get(name)
     if field is None:
         return f"{name}: there is no such setting{did_you_mean(name, set(kind.model_fields))}"
-    value = str(_shown(kind, name, str(error["input"])))
+    given = str(error["input"])
+    value = shown_where_wrong(given) if masked(field) == "url" else _shown(kind, name, given)
     default = f"; default {field.default}" if field.default != "" else ""
     return f"{PREFIX}{name.upper()}={value}: {fix} ({field.description}{default})"
 

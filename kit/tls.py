@@ -3,14 +3,20 @@
 Certificates are always verified, chain and name. Only an option of a driver's own URL can change that.
 """
 
+import os
 import re
 import ssl
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
+from urllib.parse import parse_qsl, urlsplit
 
 from kit.errors import ConfigError
 
 SETTING: Final = "VOLTSTREAM_TLS_CA_FILE"
+_LIBPQ_CA: Final = "PGSSLROOTCERT"  # libpq's variable; `system` is none of its files
+_CA_OPTIONS: Final = frozenset({"sslrootcert", "ssl_ca_certs", "tlscafile"})  # of PostgreSQL, Redis, MongoDB
+_OTHER_OPTIONS: Final = frozenset({"sslcert", "sslkey", "ssl_certfile", "ssl_keyfile", "tlscertificatekeyfile"})
 _ASKS: Final = re.compile(
     r"^(amqps|rediss|ssl|sasl_ssl|mongodb\+srv)://|^postgres(ql)?:.*[?&]sslmode=verify-(ca|full)|^mongodb:.*[?&](tls|ssl)=true"
 )
@@ -36,17 +42,63 @@ def checked_context(ca_file: str) -> ssl.SSLContext:
     return context
 
 
+def outside_context(ca_file: str) -> ssl.SSLContext:
+    """For servers that may be anybody's: CAs of the file are trusted beside the system's. Raises OSError."""
+    context = client_context()
+    if ca_file:
+        context.load_verify_locations(ca_file)
+    return context
+
+
 def asks_for_tls(url: str) -> bool:
     """Whether the URL of a server asks for TLS with a certificate that is verified."""
     return _ASKS.search(url) is not None
 
 
-def existing_ca_file(ca_file: str) -> str:
-    """The file itself, or the system's, for a driver that wants a path. Raises ConfigError if there is none."""
+def option_of(url: str, name: str) -> str:
+    """The value of an option of a server's URL; empty without it."""
+    return dict(_options(url)).get(name, "")
+
+
+def libpq_ca_file(url: str, ca_file: str) -> str:
+    """The file of CAs that a URL of PostgreSQL has to name; empty: it asks for none, or libpq finds one by itself.
+
+    The order is: `sslrootcert` of the URL, VOLTSTREAM_TLS_CA_FILE, libpq's own (PGSSLROOTCERT, ~/.postgresql/root.crt),
+    the system's. Raises ConfigError if there is none.
+    """
+    if not asks_for_tls(url) or option_of(url, "sslrootcert"):
+        return ""
+    if not ca_file and (os.environ.get(_LIBPQ_CA) or Path("~/.postgresql/root.crt").expanduser().exists()):
+        return ""
     found = ca_file or ssl.get_default_verify_paths().cafile
     if not found:
         raise ConfigError(f"this machine has no file of CAs: name one by {SETTING}")
     return found
+
+
+def check_named_files(setting: str, url: str, ca_file: str) -> None:
+    """Raises ValueError with the mend where a URL names a file of certificates or keys that holds none. Of one that is
+    gone later, the driver says so."""
+    for name, path in _options(url):
+        if name in _CA_OPTIONS and path != "system":
+            _check_cas(f"{name} of {setting}={path}", path)
+        elif name in _OTHER_OPTIONS and not os.access(path, os.R_OK):
+            raise ValueError(f"{name} of {setting}={path}: cannot be read; name the PEM file")
+    by_libpq = os.environ.get(_LIBPQ_CA, "")
+    unnamed = not ca_file and not option_of(url, "sslrootcert")
+    if url.startswith("postgres") and asks_for_tls(url) and unnamed and by_libpq not in ("", "system"):
+        _check_cas(f"{_LIBPQ_CA}={by_libpq}", by_libpq)
+
+
+def _check_cas(shown: str, path: str) -> None:
+    try:
+        checked_context(path)
+    except ValueError as error:
+        raise ValueError(f"{shown}: {error}") from None
+
+
+def _options(url: str) -> list[tuple[str, str]]:
+    return [(name.lower(), value) for name, value in parse_qsl(urlsplit(url).query)]
 
 
 def refusal(error: BaseException) -> str:

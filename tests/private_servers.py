@@ -16,6 +16,7 @@ from deploy.servers import (
     TEST_SERVERS,
     Kafka,
     MongoDB,
+    Nginx,
     OidcProvider,
     Postgres,
     RabbitMQ,
@@ -47,8 +48,9 @@ class PrivateServers:
         self.mongodb: Server = SERVERS[MongoDB.name](self._run)
         self.distributed = (self.postgres, self.rabbitmq, self.kafka, self.redis)
         self.oidc: Server = TEST_SERVERS[OidcProvider.name](self._run)
-        self.all = (*self.distributed, self.mongodb, self.oidc)
-        for server in self.distributed:
+        self.nginx: Server = TEST_SERVERS[Nginx.name](self._run)
+        self.all = (*self.distributed, self.mongodb, self.oidc, self.nginx)
+        for server in (*self.distributed, self.nginx):
             server.tls = tls
         self._started: set[Server] = set()
 

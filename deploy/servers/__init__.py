@@ -4,6 +4,7 @@ from deploy.servers.base import Server
 from deploy.servers.errors import ServerError, ServerFailed, ServerUnavailable
 from deploy.servers.kafka import Kafka
 from deploy.servers.mongodb import MongoDB
+from deploy.servers.nginx import Nginx
 from deploy.servers.oidc import OidcProvider
 from deploy.servers.ports import unused_port
 from deploy.servers.postgres import Postgres
@@ -17,6 +18,7 @@ __all__ = [
     "TEST_SERVERS",
     "Kafka",
     "MongoDB",
+    "Nginx",
     "OidcProvider",
     "Postgres",
     "RabbitMQ",

@@ -26,6 +26,7 @@ def install() -> dict[str, str]:
         "mongodb": (["default-jdk-headless", "maven"], lambda: _has("java", "javac", "mvn")),
         "oidc": (["nodejs", "npm"], lambda: _has("node", "npm")),
         "promtool": (["prometheus"], lambda: _has("promtool")),
+        "nginx": (["nginx"], lambda: _has("nginx")),
     }
     missing = {name: packages for name, (packages, present) in wanted.items() if not present()}
     reason = _apt([package for packages in missing.values() for package in packages]) if missing else ""

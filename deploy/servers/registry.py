@@ -13,6 +13,7 @@ from deploy.servers.base import Server
 from deploy.servers.kafka import Kafka
 from deploy.servers.maven import Jars
 from deploy.servers.mongodb import MongoDB
+from deploy.servers.nginx import Nginx
 from deploy.servers.npm import NodePackages
 from deploy.servers.oidc import OidcProvider
 from deploy.servers.postgres import Postgres
@@ -35,6 +36,7 @@ SERVERS: Final[dict[str, Callable[[Path], Server]]] = {
 
 TEST_SERVERS: Final[dict[str, Callable[[Path], Server]]] = {
     OidcProvider.name: lambda run: OidcProvider(run / OidcProvider.name, OIDC_PACKAGES),
+    Nginx.name: lambda run: Nginx(run / Nginx.name),
 }
 """Those that tests start, and that no platform needs to run."""
 

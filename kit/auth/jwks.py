@@ -8,6 +8,7 @@ bytes. Only asymmetric algorithms are read: a published key is no secret.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -22,6 +23,7 @@ from kit.clock import Clock
 from kit.errors import ConfigError, Unavailable
 from kit.futures import mark_seen
 from kit.observability.logs import get_logger
+from kit.tls import outside_context, refusal
 
 READ_EVERY_S: Final = 300.0
 READ_AGAIN_S: Final = 10.0  # at least between two readings, whatever tokens name
@@ -43,15 +45,16 @@ Fetch = Callable[[str], Awaitable[bytes]]
 class JwksKeys:
     """Keys by their `kid`. One a process; used from one event loop."""
 
-    def __init__(self, url: str, issuer: str, clock: Clock, fetch: "Fetch | None" = None) -> None:
-        """`url`: of the JWKS; empty: as the discovery document of `issuer` says. Raises ConfigError."""
+    def __init__(self, url: str, issuer: str, clock: Clock, fetch: "Fetch | None" = None, *, ca_file: str = "") -> None:
+        """`url`: of the JWKS; empty: as the discovery document of `issuer` says. `ca_file`: CAs that are trusted beside
+        the system's. Raises ConfigError."""
         for name, given in (("VOLTSTREAM_JWT_JWKS_URL", url), ("VOLTSTREAM_JWT_ISSUER", "" if url else issuer)):
             if given and not is_safe(given):
                 raise ConfigError(f"{name}={given}: write https://…; http:// is for loopback alone")
         self._url = url
         self._issuer = issuer
         self._monotonic_s = clock.monotonic_s
-        self._fetch = fetch or fetch_over_http
+        self._fetch = fetch or partial(fetch_over_http, ca_file=ca_file)
         self._documents: dict[str, list[object]] = {}  # the keys as they were read
         self._keys: Mapping[str, TrustedKey] | None = None  # None: never read
         self._version = 0
@@ -150,7 +153,7 @@ class JwksKeys:
 
 
 def _said(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+    return refusal(error) or str(error) or type(error).__name__
 
 
 def is_safe(url: str) -> bool:
@@ -163,11 +166,16 @@ def is_safe(url: str) -> bool:
     return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and host in LOOPBACK))
 
 
-async def fetch_over_http(url: str) -> bytes:
+async def fetch_over_http(url: str, *, ca_file: str = "") -> bytes:
     """The body at the URL, without following redirects. Raises ValueError, httpx.HTTPError."""
-    own = urlsplit(url).hostname in LOOPBACK
+    parts = urlsplit(url)
+    own = parts.hostname in LOOPBACK
+    try:
+        verify = await asyncio.to_thread(outside_context, ca_file) if parts.scheme == "https" and ca_file else True
+    except OSError as error:
+        raise ValueError(f"VOLTSTREAM_TLS_CA_FILE={ca_file} cannot be read ({error})") from None
     async with (
-        httpx.AsyncClient(timeout=READ_S_MAX, follow_redirects=False, trust_env=not own) as client,
+        httpx.AsyncClient(timeout=READ_S_MAX, follow_redirects=False, trust_env=not own, verify=verify) as client,
         client.stream("GET", url, headers={"accept": "application/json"}) as response,
     ):
         if response.status_code != httpx.codes.OK:

@@ -107,7 +107,12 @@ class SignedTokens:
         if settings.jwt_jwks_url or settings.jwt_discovery:
             from kit.auth.jwks import JwksKeys  # its HTTP client takes memory that few processes need
 
-            keys = JwksKeys(settings.jwt_jwks_url, settings.jwt_issuer if settings.jwt_discovery else "", clock)
+            keys = JwksKeys(
+                settings.jwt_jwks_url,
+                settings.jwt_issuer if settings.jwt_discovery else "",
+                clock,
+                ca_file=settings.tls_ca_file,
+            )
         elif settings.jwt_key_file:
             keys = FileKey(Path(settings.jwt_key_file))
         else:

@@ -14,11 +14,12 @@ from typing import Any, Final
 import asyncpg
 import psycopg
 
-from kit.database.login import connect_async, connection_url
+from kit.database.login import OUTAGE_CLASSES, SETTING, connect_async, connection_url
 from kit.database.questions import Questions, Turn
-from kit.errors import ConfigError, Contended, Unavailable
+from kit.errors import Contended, LoginRefused, Unavailable
 from kit.masking import mask_secrets
 from kit.secrets.text import is_from_file
+from kit.secrets.urls import without_secrets, wrong_url
 from kit.tls import refusal, refusal_in
 
 _CONNECT_S: Final = 5  # a server that accepts no connection within this time counts as down
@@ -38,14 +39,13 @@ _CUT_OFF: Final[dict[str, Any]] = {
 # ~60 kB that arrive within the pause.
 COPY_GATHER_S: Final = 0.001
 
-# SQLSTATE classes of errors when the server is gone, starting, stopping or full. 08: connection; 53: resources;
-# 57: operator intervention. A query cancelled by its own time-out (57014) is no outage.
-_OUTAGE_CLASSES: Final = ("08", "53", "57")
 _LOGIN_CLASS: Final = "28"  # a login that is refused: passwords are changed while others work with them
 _CONTENTION: Final = frozenset({"40001", "40P01"})  # serialization failure, deadlock
-_NO_OUTAGE: Final = frozenset({"57014"})
+_NO_OUTAGE: Final = frozenset({"57014"})  # a query cancelled by its own time-out
 # 22: data exception; 23: a constraint; 54: beyond a limit of the server, as a document that is too large.
 _DATA_CLASSES: Final = ("22", "23", "54")
+# libpq gives no SQLSTATE for a refused login, only a message.
+_REFUSALS: Final = ("authentication failed", "does not exist", "no pg_hba.conf entry", "no password supplied")
 
 
 @contextlib.contextmanager
@@ -60,9 +60,9 @@ def outages(what: str = "PostgreSQL") -> Generator[None, None, None]:
             message = mask_secrets(str(error).strip())
             raise Contended(f"{what} rolled back a transaction: {message}") from error
         if state[:2] == _LOGIN_CLASS:
-            raise Unavailable(f"{what} refuses the login: {mask_secrets(str(error).strip())}") from error
+            raise LoginRefused(f"{what} refuses the login: {mask_secrets(str(error).strip())}") from error
         lost = isinstance(error, psycopg.OperationalError) and not state
-        if (lost or state[:2] in _OUTAGE_CLASSES) and state not in _NO_OUTAGE:
+        if (lost or state[:2] in OUTAGE_CLASSES) and state not in _NO_OUTAGE:
             message = mask_secrets(str(error).strip())
             raise Unavailable(f"{what} does not answer: {refusal_in(message) or message}") from error
         raise
@@ -299,32 +299,29 @@ def connect_sync(
         network = _CUT_OFF
     options = " ".join(f"-c {key}={value}" for key, value in settings.items())
     with _wrong_login(url), outages():
-        return psycopg.connect(
-            connection_url(url),
-            application_name=name,
-            options=options,
-            connect_timeout=_CONNECT_S,
-            autocommit=autocommit,
-            **network,
-        )
+        try:
+            return psycopg.connect(
+                connection_url(url),
+                application_name=name,
+                options=options,
+                connect_timeout=_CONNECT_S,
+                autocommit=autocommit,
+                **network,
+            )
+        except psycopg.Error as error:
+            said = without_secrets(error, url)
+            if isinstance(error, psycopg.ProgrammingError) or any(word in str(error) for word in _REFUSALS):
+                raise LoginRefused(f"PostgreSQL refuses the login: {said}") from None
+            raise Unavailable(f"PostgreSQL does not answer: {refusal_in(said) or said}") from None
 
 
 @contextlib.contextmanager
 def _wrong_login(url: str) -> Iterator[None]:
-    """Within the block, a wrong login, database name or URL, which no retry would fix, becomes ConfigError; of a URL
-    that is from a file, Unavailable, since the file may be about to change."""
+    """Within the block, a login, database or URL that is refused, which no retry would mend, becomes ConfigError, but
+    of a URL from a file, which may be about to change."""
     try:
         yield
-    except (asyncpg.InvalidCatalogNameError, psycopg.ProgrammingError, ValueError) as error:
-        raise _refused(url, error) from None
-    except Unavailable as error:
-        # libpq gives no SQLSTATE for a refused login, only a message.
-        words = ("refuses the login", "authentication failed", "does not exist")
-        if any(word in str(error) for word in words):
-            raise _refused(url, error) from None
-        raise
-
-
-def _refused(url: str, error: Exception) -> ConfigError | Unavailable:
-    kind = Unavailable if is_from_file(url) else ConfigError
-    return kind(f"VOLTSTREAM_DATABASE_URL={mask_secrets(url)}: {mask_secrets(str(error).strip())}")
+    except LoginRefused as error:
+        if is_from_file(url):
+            raise
+        raise wrong_url(url, error, SETTING) from None

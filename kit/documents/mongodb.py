@@ -32,9 +32,9 @@ from kit.documents.store import (
     checked_prefix,
     encoded,
 )
-from kit.errors import ConfigError, Unavailable
-from kit.masking import mask_secrets
+from kit.errors import Unavailable
 from kit.secrets.text import ca_file_of
+from kit.secrets.urls import check_url, without_secrets, wrong_url
 from kit.tls import asks_for_tls, refusal_in
 
 DATABASE: Final = "voltstream"  # where the URL names none
@@ -49,11 +49,13 @@ class MongoDocuments:
     """The DocumentStore of a MongoDB server."""
 
     def __init__(self, url: str, *, connect_ms: int = _CONNECT_MS) -> None:
-        """Connects at the first use. Raises ConfigError for a wrong URL."""
+        """Connects at the first use. Raises ConfigError for a wrong URL; of one from a file, Unavailable."""
+        self._url = url
         try:
+            check_url(url)
             self._client = _client(url, connect_ms)
         except (InvalidURI, ConfigurationError, ValueError, UserWarning) as error:
-            raise ConfigError(f"VOLTSTREAM_MONGODB_URL: {mask_secrets(str(error))}") from None
+            raise wrong_url(url, error, "VOLTSTREAM_MONGODB_URL") from None
         self._database = self._client.get_default_database(DATABASE, write_concern=WriteConcern("majority"))
 
     async def put(self, collection: str, documents: Mapping[str, Document]) -> None:
@@ -64,12 +66,12 @@ class MongoDocuments:
             for key, document in documents.items()
         ]
         if writes:
-            with _outages():
+            with _outages(self._url):
                 await self._collection(collection).bulk_write(writes, ordered=False)
 
     async def get(self, collection: str, key: str) -> Document | None:
         """See DocumentStore."""
-        with _outages():
+        with _outages(self._url):
             found = await self._collection(collection).find_one({"_id": checked_key(key)})
         return None if found is None else found["document"]
 
@@ -78,18 +80,18 @@ class MongoDocuments:
     ) -> Sequence[tuple[str, Document]]:
         """See DocumentStore."""
         keys = {**_range(prefix), "$gt": checked_prefix(after)}
-        with _outages():
+        with _outages(self._url):
             found = self._collection(collection).find({"_id": keys}).sort("_id", ASCENDING)
             return [(one["_id"], one["document"]) for one in await found.limit(checked_limit(limit)).to_list()]
 
     async def delete(self, collection: str, prefix: str) -> None:
         """See DocumentStore."""
-        with _outages():
+        with _outages(self._url):
             await self._collection(collection).delete_many({"_id": _range(prefix)})
 
     async def check_ready(self) -> None:
         """See DocumentStore."""
-        with _outages():
+        with _outages(self._url):
             await self._database.command("ping")
 
     async def close(self) -> None:
@@ -123,19 +125,19 @@ def _range(prefix: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _outages() -> Generator[None, None, None]:
+def _outages(url: str) -> Generator[None, None, None]:
     """Within the block, the driver's error that means "the server does not answer" becomes Unavailable. So does a login
     that it refuses: users are changed on a server while others work with it."""
     try:
         yield
     except _OUTAGES as error:
-        message = mask_secrets(str(error))
+        message = without_secrets(error, url)
         raise Unavailable(f"MongoDB does not answer: {refusal_in(message) or message}") from error
     except OperationFailure as error:
         if error.code in _LOGIN_CODES:
-            raise Unavailable(f"MongoDB refuses the login: {mask_secrets(str(error))}") from error
+            raise Unavailable(f"MongoDB refuses the login: {without_secrets(error, url)}") from error
         raise
     except PyMongoError as error:
         if "closed" in str(error).lower():
-            raise Unavailable(f"MongoDB does not answer: {mask_secrets(str(error))}") from error
+            raise Unavailable(f"MongoDB does not answer: {without_secrets(error, url)}") from error
         raise

@@ -13,8 +13,8 @@ from typing import Any, Final
 import pyarrow as pa
 from pyarrow import fs
 
-from kit.errors import ConfigError, Unavailable
-from kit.masking import mask_secrets, mask_url
+from kit.errors import Unavailable
+from kit.secrets.urls import check_url, without_secrets, wrong_url
 
 TEMPORARY: Final = "tmp"  # the folder of files that are being written
 
@@ -26,8 +26,10 @@ class LakeUnavailable(Unavailable):
 class LakeFolder:
     """Files by their path below the lake's URL, with `/` between folders."""
 
-    def __init__(self, files: fs.FileSystem, root: str) -> None:
+    def __init__(self, files: fs.FileSystem, root: str, url: str = "") -> None:
+        """`url`: for secrets in it, which the store's errors shall not have."""
         self.files = files
+        self._url = url
         self._root = root.rstrip("/")
 
     @classmethod
@@ -35,13 +37,12 @@ class LakeFolder:
         """The folder at a path, or at a URL that pyarrow.fs knows (file, s3, gs, abfs, hdfs). Raises ConfigError."""
         place = url if "://" in url else Path(url).absolute().as_posix()
         try:
+            check_url(url)
             files, root = fs.FileSystem.from_uri(place)
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise ConfigError(
-                f"VOLTSTREAM_LAKE_URL={mask_url(url)}: {mask_secrets(str(error))}; write a folder, or a URL such as "
-                "s3://bucket/folder"
-            ) from None
-        return cls(files, root)
+            reason = f"{error}; write a folder, or a URL such as s3://bucket/folder"
+            raise wrong_url(url, reason, "VOLTSTREAM_LAKE_URL") from None
+        return cls(files, root, url)
 
     @property
     def is_local(self) -> bool:
@@ -56,7 +57,7 @@ class LakeFolder:
     def write(self, path: str) -> Iterator[Any]:
         """A stream of the new file, which is durable after the block; after an error it may be there in part."""
         place = self.place_of(path)
-        with _unavailable(f"write {path}"):
+        with self._unavailable(f"write {path}"):
             self.files.create_dir(place.rpartition("/")[0], recursive=True)
             with self.files.open_output_stream(place) as stream:
                 yield stream
@@ -65,12 +66,12 @@ class LakeFolder:
     @contextmanager
     def open(self, path: str) -> Iterator[Any]:
         """A file for reading at any place."""
-        with _unavailable(f"read {path}"), self.files.open_input_file(self.place_of(path)) as file:
+        with self._unavailable(f"read {path}"), self.files.open_input_file(self.place_of(path)) as file:
             yield file
 
     def size(self, path: str) -> int:
         """Bytes of a file."""
-        with _unavailable(f"look at {path}"):
+        with self._unavailable(f"look at {path}"):
             info = self.files.get_file_info(self.place_of(path))
             if info.type is not fs.FileType.File:
                 raise LakeUnavailable(f"the lake has no file {path}")
@@ -79,27 +80,27 @@ class LakeFolder:
     def rename(self, path: str, to: str) -> None:
         """Give a file its place. Where one is there already, it is replaced."""
         place = self.place_of(to)
-        with _unavailable(f"rename {path} to {to}"):
+        with self._unavailable(f"rename {path} to {to}"):
             self.files.create_dir(place.rpartition("/")[0], recursive=True)
             self.files.move(self.place_of(path), place)
             self._sync(place.rpartition("/")[0])
 
     def remove(self, path: str) -> None:
         """Remove a file; it may be gone already."""
-        with _unavailable(f"remove {path}"):
+        with self._unavailable(f"remove {path}"):
             if self.files.get_file_info(self.place_of(path)).type is fs.FileType.File:
                 self.files.delete_file(self.place_of(path))
 
     def paths(self, folder: str) -> list[str]:
         """All files below a folder, which need not be there."""
         selector = fs.FileSelector(self.place_of(folder), allow_not_found=True, recursive=True)
-        with _unavailable(f"list {folder}"):
+        with self._unavailable(f"list {folder}"):
             found = self.files.get_file_info(selector)
         return sorted(one.path[len(self._root) + 1 :] for one in found if one.type is fs.FileType.File)
 
     def check(self) -> None:
         """Look at the folder."""
-        with _unavailable("look at the folder"):
+        with self._unavailable("look at the folder"):
             self.files.get_file_info(self._root)
             if self.is_local:
                 there = next(path for path in (Path(self._root), *Path(self._root).parents) if path.exists())
@@ -115,10 +116,9 @@ class LakeFolder:
             finally:
                 os.close(handle)
 
-
-@contextmanager
-def _unavailable(what: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, pa.ArrowException) as error:
-        raise LakeUnavailable(f"the lake cannot {what}: {mask_secrets(str(error).strip())}") from error
+    @contextmanager
+    def _unavailable(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, pa.ArrowException) as error:
+            raise LakeUnavailable(f"the lake cannot {what}: {without_secrets(error, self._url)}") from error

@@ -9,6 +9,7 @@ from aiokafka.errors import KafkaError, for_code
 
 from kit.errors import Unavailable
 from kit.log.kafka import address_of, client_options, describe_partitions
+from kit.secrets.urls import without_secrets
 
 REQUEST_TIMEOUT_MS: Final = 5_000  # two small requests; a slower node is asked again at the next look
 _SETTLED: Final = frozenset({"Stable", "Empty", "Dead"})  # the other states of a classic group are of a rebalance
@@ -64,7 +65,8 @@ class GroupObserver:
                 raise for_code(described["error_code"])(f"group {self._group}")
         except (KafkaError, TimeoutError, OSError) as error:
             await self.close()  # the coordinator may be another broker by now
-            raise Unavailable(f"Kafka at {address_of(self._kafka_url)}: {error!r}") from error
+            said = without_secrets(repr(error), self._kafka_url)
+            raise Unavailable(f"Kafka at {address_of(self._kafka_url)}: {said}") from error
         if described["state"] not in _SETTLED:
             return None
         return GroupView(partitions, tuple(self._member(one) for one in described["members"]))

@@ -13,14 +13,15 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExists
 
 from kit.errors import ConfigError, Unavailable
 from kit.log.kafka_url import KafkaUrl, parse_kafka_url
-from kit.masking import mask_secrets
 from kit.observability.logs import get_logger
-from kit.secrets.text import ca_file_of, current, is_from_file
+from kit.secrets.text import ca_file_of, current
+from kit.secrets.urls import without_secrets, wrong_url
 from kit.tls import client_context, refusal
 
 RECORD_BYTES_MAX: Final = 8 << 20  # a full frame is ~1 MB; the log's writer refuses records above 4 MiB
 BATCH_BYTES_MAX: Final = 1 << 20  # ten frames of 100 kB; Kafka's own default bound of a request
 REQUEST_TIMEOUT_MS: Final = 15_000  # a node that takes longer counts as dead; the producer then tries again
+REASON_S_MAX: Final = 3.0  # for the reason of a failure: a handshake takes tens of milliseconds
 STOP_TIMEOUT_S: Final = 5.0  # for unconfirmed records; confirms take milliseconds
 REPLICAS_MAX: Final = 3  # of a topic, where there are as many brokers
 TOPIC_VISIBLE_TIMEOUT_S: Final = 10.0  # from its creation until the metadata show it
@@ -50,7 +51,7 @@ def client_options(kafka_url: str) -> dict[str, Any]:
 
 
 def address_of(kafka_url: str) -> str:
-    """`host:port[,host:port]`, without the login: for logs."""
+    """`host:port[,host:port]`, without the login, as it was when the process began: for logs."""
     return parse_kafka_url(kafka_url).address
 
 
@@ -58,21 +59,25 @@ def _parsed(kafka_url: str) -> KafkaUrl:
     try:
         return parse_kafka_url(current(kafka_url))
     except ValueError as error:
-        kind = Unavailable if is_from_file(kafka_url) else ConfigError
-        raise kind(f"VOLTSTREAM_KAFKA_URL: {error}") from None
+        raise wrong_url(kafka_url, error, "VOLTSTREAM_KAFKA_URL") from None
 
 
 async def unreachable(kafka_url: str, error: BaseException) -> Unavailable:
-    """The error of a client that found no broker, with the reason, which aiokafka only logs."""
-    reason = repr(error)
-    try:
-        options = client_options(kafka_url)
-        host, _, port = options.pop("bootstrap_servers")[0].rpartition(":")
-        connection = await create_conn(host.strip("[]"), int(port), request_timeout_ms=REQUEST_TIMEOUT_MS, **options)
-        await connection.close()
-    except (KafkaError, OSError, TimeoutError) as cause:
-        if not isinstance(cause, ConnectionError):  # a broker that is away needs no more words
-            reason = refusal(cause) or mask_secrets(repr(cause))
+    """The error of a client that found no broker, with the reason, which aiokafka only logs: with TLS or a login it is
+    asked for once more, without either there is none but that nobody answers."""
+    reason = without_secrets(repr(error), kafka_url)
+    options = client_options(kafka_url)
+    host, _, port = options.pop("bootstrap_servers")[0].rpartition(":")
+    if options:
+        try:
+            async with asyncio.timeout(REASON_S_MAX):
+                connection = await create_conn(
+                    host.strip("[]"), int(port), request_timeout_ms=int(REASON_S_MAX * 1_000), **options
+                )
+            await connection.close()
+        except (KafkaError, OSError) as cause:
+            if not isinstance(cause, ConnectionError | TimeoutError):  # a broker that is away needs no more words
+                reason = refusal(cause) or without_secrets(repr(cause), kafka_url)
     return Unavailable(f"Kafka at {address_of(kafka_url)}: {reason}")
 
 

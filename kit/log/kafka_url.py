@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import unquote
 
+from kit.secrets.urls import is_login
+
 _MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 _FORM: Final = (
     "write host:port, several with commas between; ssl://host:port for TLS, sasl_ssl://user:password@host:port for TLS "
@@ -38,6 +40,8 @@ def parse_kafka_url(text: str) -> KafkaUrl:
         own_login, at, server = rest.rpartition("@")
         if not part or (mark and scheme not in (None, head)) or (at and login not in ("", own_login)):
             raise ValueError(f"{_FORM}; the scheme and the login are the same for all")
+        if not is_login(own_login):
+            raise ValueError(f"{_FORM}; percent-encode special characters in both")
         scheme, login = (head if mark else scheme or ""), own_login or login
         servers.append(_server(server))
     user, _, password = login.partition(":")

@@ -22,7 +22,8 @@ from pika.exceptions import AMQPError
 from kit.errors import ConfigError, Unavailable
 from kit.observability.logs import get_logger
 from kit.retry import reconnect_pauses_s
-from kit.secrets.text import ca_file_of, current
+from kit.secrets.text import ca_file_of, is_from_file
+from kit.secrets.urls import check_url, current_url, without_secrets, wrong_url
 from kit.tls import client_context, refusal
 
 CONNECT_TIMEOUT_S: Final = 10.0  # TCP, TLS and AMQP handshake; a broker on the other side of the world needs one second
@@ -31,6 +32,8 @@ HEARTBEAT_S: Final = 30  # a silent peer is noticed within 60 s; a dead process 
 CLOSE_TIMEOUT_S: Final = 5.0  # for the broker's close-ok
 RECEIVE_BYTES: Final = 256 * 1024  # one recv; pika's own 4 kB make a 100 kB frame 25 system calls and as many copies
 SEND_BYTES: Final = 64 * 1024  # one send, at least, while there is as much: copying them costs a tenth of a system call
+
+_SETTING: Final = "VOLTSTREAM_RABBITMQ_URL"
 
 _log = get_logger(__name__)
 logging.getLogger("pika").setLevel(logging.CRITICAL)  # it logs a failed attempt as seven errors; ours is one
@@ -148,7 +151,8 @@ class Rabbit:
     """A connection that is made again whenever it is lost, with exponential backoff, until closed."""
 
     def __init__(self, url: str, *, name: str) -> None:
-        """`name` shows in the broker's list of connections. Raises ConfigError for an invalid URL."""
+        """`name` shows in the broker's list of connections. Raises ConfigError for an invalid URL; of one from a file,
+        Unavailable."""
         parameters = rabbit_parameters(url)
         self._url = url
         self.address = f"{parameters.host}:{parameters.port}"  # without the password: for logs
@@ -243,9 +247,12 @@ class Rabbit:
             opened.set_result(None)
 
         def on_closed(_: Any, reason: BaseException) -> None:
-            _resolve(lost, Unavailable(f"RabbitMQ at {self.address}: {_reason(reason)}"))
+            said = without_secrets(_reason(reason), self._url)
+            _resolve(lost, Unavailable(f"RabbitMQ at {self.address}: {said}"))
 
-        raw = AsyncioConnection(self._parameters(), on_open, on_closed, on_closed, custom_ioloop=loop)
+        own = is_from_file(self._url)
+        parameters = await asyncio.to_thread(self._parameters) if own else self._parameters()
+        raw = AsyncioConnection(parameters, on_open, on_closed, on_closed, custom_ioloop=loop)
         raw.add_on_connection_blocked_callback(lambda *_: self._set_blocked(True))
         raw.add_on_connection_unblocked_callback(lambda *_: self._set_blocked(False))
         try:
@@ -264,8 +271,8 @@ class Rabbit:
     def _parameters(self) -> URLParameters:
         """As the URL's file has it now. Raises Unavailable where that is no URL, and where the CAs' file is gone."""
         try:
-            parameters = rabbit_parameters(current(self._url))
-        except (ConfigError, OSError) as error:  # it was right when the process began
+            parameters = rabbit_parameters(current_url(self._url, _SETTING))
+        except ConfigError as error:  # it was right when the process began
             raise Unavailable(str(error)) from None
         parameters.client_properties = {"connection_name": self.name}
         return parameters
@@ -282,15 +289,16 @@ class Rabbit:
 
 def rabbit_parameters(url: str) -> URLParameters:
     """pika's parameters of a URL; of amqps:// the certificate is verified, chain and host name, unless its own
-    `ssl_options` say otherwise. Raises ConfigError."""
-    if urlsplit(url).scheme not in ("amqp", "amqps"):
-        raise ConfigError("the RabbitMQ URL must begin with amqp:// or amqps://, as in amqp://user:password@host:5672/")
+    `ssl_options` say otherwise. Raises ConfigError; of a URL from a file, Unavailable."""
     try:
+        check_url(url)
+        if urlsplit(url).scheme not in ("amqp", "amqps"):
+            raise ValueError("begin it with amqp:// or amqps://, as in amqp://user:password@host:5672/")
         parameters = URLParameters(url)
-    except ValueError as error:
-        raise ConfigError(f"the RabbitMQ URL is wrong: {error}") from None
-    if parameters.ssl_options is not None and "ssl_options=" not in url:
-        parameters.ssl_options = SSLOptions(client_context(ca_file_of(url)), parameters.host)
+        if parameters.ssl_options is not None and "ssl_options=" not in url:
+            parameters.ssl_options = SSLOptions(client_context(ca_file_of(url)), parameters.host)
+    except (ValueError, TypeError, SyntaxError, AttributeError, OSError) as error:  # pika evaluates options as Python
+        raise wrong_url(url, error, _SETTING) from None
     parameters.heartbeat = HEARTBEAT_S
     parameters.socket_timeout = CONNECT_TIMEOUT_S
     parameters.stack_timeout = CONNECT_TIMEOUT_S

@@ -41,10 +41,13 @@ class Tracing:
             self._provider.shutdown()
 
 
-def setup_tracing(service: str, otlp_endpoint: str = "", *, exporter: SpanExporter | None = None) -> Tracing:
+def setup_tracing(
+    service: str, otlp_endpoint: str = "", *, ca_file: str = "", exporter: SpanExporter | None = None
+) -> Tracing:
     """Send this process's spans to the collector at `otlp_endpoint` (OTLP/HTTP base URL), or record none.
 
-    `exporter` is for tests: every finished span is handed to it at once.
+    `ca_file`: CAs (PEM) of its certificate, unless OpenTelemetry's own variables name others. `exporter` is for tests:
+    every finished span is handed to it at once.
     """
     global _tracer  # see its definition
     if exporter is None and not otlp_endpoint:
@@ -55,9 +58,10 @@ def setup_tracing(service: str, otlp_endpoint: str = "", *, exporter: SpanExport
         provider.add_span_processor(SimpleSpanProcessor(exporter))
     else:
         # Imported here: it costs 100 ms and 15 MB, which only processes that trace should pay.
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from kit.observability.otlp import otlp_exporter
 
-        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{otlp_endpoint.rstrip('/')}/v1/traces")))
+        exporter = otlp_exporter(otlp_endpoint, ca_file)
+        provider.add_span_processor(BatchSpanProcessor(exporter))
     _tracer = provider.get_tracer("voltstream")
     return Tracing(provider)
 

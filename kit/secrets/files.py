@@ -54,13 +54,11 @@ class SecretFiles:
     environment: FromFiles
     toml: dict[str, Any]  # by name: the file's own values, and of its secrets' files
     by_toml: FromFiles
-    overridden: frozenset[str]  # secrets that the environment has, however it has them
 
     @property
     def paths(self) -> dict[str, Path]:
         """The file of each secret that is from one; the environment's before the TOML file's."""
-        inherited = {name: path for name, path in self.by_toml.paths.items() if name not in self.overridden}
-        return inherited | self.environment.paths
+        return self.by_toml.paths | self.environment.paths
 
     @property
     def wrong(self) -> list[str]:
@@ -68,30 +66,42 @@ class SecretFiles:
         return self.environment.wrong + self.by_toml.wrong
 
 
-def read_files(fields: Mapping[str, FieldInfo], prefix: str, toml: str | None) -> SecretFiles:
-    """The files that variables of this prefix name, and the TOML file with those that it names. Raises OSError and
-    ValueError where it is no TOML."""
-    environment, given = _of_environment(fields, prefix)
-    values, by_toml = _of_toml(fields, Path(toml)) if toml else ({}, FromFiles())
-    return SecretFiles(environment, values | by_toml.values, by_toml, given)
+def read_files(fields: Mapping[str, FieldInfo], prefix: str, toml: str | None, given: frozenset[str]) -> SecretFiles:
+    """The files that variables of this prefix name, and the TOML file with those that it names. A file is not read
+    where its secret comes from elsewhere: of `given` ones from the command line, of the TOML file's from the
+    environment.
+
+    Raises OSError and ValueError where it is no TOML.
+    """
+    environment, set_there = _of_environment(fields, prefix, given)
+    values, by_toml = _of_toml(fields, Path(toml), given | set_there) if toml else ({}, FromFiles())
+    return SecretFiles(environment, values | by_toml.values, by_toml)
 
 
-def _of_environment(fields: Mapping[str, FieldInfo], prefix: str) -> tuple[FromFiles, frozenset[str]]:
+def _of_environment(
+    fields: Mapping[str, FieldInfo], prefix: str, given: frozenset[str]
+) -> tuple[FromFiles, frozenset[str]]:
+    """What is by file, and the names of all secrets that it has, however it has them."""
     found, names = FromFiles(), file_names(fields)
-    given = {key.upper(): value for key, value in os.environ.items()}
+    variables = {key.upper(): value for key, value in os.environ.items()}
+    set_there = set[str]()
     for file_name, name in names.items():
         variable, plain = f"{prefix}{file_name.upper()}", f"{prefix}{name.upper()}"
-        if not given.get(variable):
+        if plain in variables:
+            set_there.add(name)
+        if not variables.get(variable):
             continue
-        if given.get(plain):
+        set_there.add(name)
+        if variables.get(plain):
             found.wrong.append(f"{plain} and {variable} are both set: unset one of them")
-            continue
-        found.add(name, fields[name], given[variable], variable)
-    plain_ones = frozenset(name for name in names.values() if f"{prefix}{name.upper()}" in given)
-    return found, plain_ones | frozenset(found.paths)
+        elif name not in given:
+            found.add(name, fields[name], variables[variable], variable)
+    return found, frozenset(set_there)
 
 
-def _of_toml(fields: Mapping[str, FieldInfo], file: Path) -> tuple[dict[str, Any], FromFiles]:
+def _of_toml(
+    fields: Mapping[str, FieldInfo], file: Path, overridden: frozenset[str]
+) -> tuple[dict[str, Any], FromFiles]:
     values = tomllib.loads(file.read_text(encoding="utf-8"))
     found = FromFiles()
     for file_name, name in file_names(fields).items():
@@ -102,6 +112,6 @@ def _of_toml(fields: Mapping[str, FieldInfo], file: Path) -> tuple[dict[str, Any
             found.wrong.append(f"{name} and {file_name} are both in {file}: take one of them out")
         elif not isinstance(path, str):
             found.wrong.append(f"{file_name} in {file}: write the path of a file")
-        else:
+        elif name not in overridden:
             found.add(name, fields[name], path, file_name)
     return values, found

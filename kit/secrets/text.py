@@ -1,17 +1,23 @@
 """A secret as text that knows where it was read, so that it can be read again: URLs of servers, passwords."""
 
+from collections import deque
 from pathlib import Path
 from typing import Final
 
 from kit.errors import Unavailable
+from kit.masking import MASK
 
 SECRET_BYTES_MAX: Final = 64 * 1024  # a list of brokers with a password has less than 1 kB
+_TEXTS_MAX: Final = 4  # of a file that are remembered: an error may be of the text before
+
+_texts: Final[dict[Path, deque[str]]] = {}  # by file: what `current` has read there
 
 
 class SecretText(str):
     """A URL or a secret as it was when the process read it.
 
-    It passes for the text wherever no connection is made; who connects asks `current`.
+    It passes for the text wherever no connection is made; who connects to PostgreSQL, RabbitMQ, Redis or Kafka asks
+    `current`.
     """
 
     __slots__ = ("ca_file", "file")
@@ -27,28 +33,34 @@ class SecretText(str):
         made.file, made.ca_file = file, ca_file
         return made
 
+    def __repr__(self) -> str:
+        """Without the secret: whatever holds it may be logged."""
+        return MASK
+
 
 def current(text: str) -> str:
     """The text as its file has it now, or as it is if it came from none. Raises Unavailable if that cannot be read."""
     if not isinstance(text, SecretText) or text.file is None:
         return text
     try:
-        return SecretText(read_secret(text.file), text.file, text.ca_file)
+        found = SecretText(read_secret(text.file), text.file, text.ca_file)
     except ValueError as error:
         raise Unavailable(f"a secret's file {text.file}: {error}") from None
+    known = _texts.setdefault(text.file, deque(maxlen=_TEXTS_MAX))
+    if found not in known:
+        known.append(found)
+    return found
+
+
+def texts_of(text: str) -> list[str]:
+    """The text as it was when the process read it, and as `current` has read it since."""
+    file = text.file if isinstance(text, SecretText) else None
+    return [text, *_texts.get(file, ())] if file is not None else [text]
 
 
 def ca_file_of(url: str) -> str:
     """The file of the CAs for a server's URL; empty: the system's."""
     return url.ca_file if isinstance(url, SecretText) else ""
-
-
-def changed_since(text: str, used: str) -> bool:
-    """Whether its file has another text by now than the one that was `used`. One that cannot be read has not."""
-    try:
-        return current(text) != used
-    except Unavailable:
-        return False
 
 
 def is_from_file(text: str) -> bool:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -23,7 +23,8 @@ from kit.log.consumer_group import GroupObserver, GroupView
 from kit.log.kafka import client_options
 from kit.observability.logs import get_logger
 from kit.retry import reconnect_pauses_s
-from kit.secrets.text import changed_since, current
+from kit.secrets.text import current
+from kit.secrets.urls import changed_since, without_secrets
 from streams.worker.maintenance import maintain_regularly
 from streams.worker.partition_worker import PartitionWorker
 from streams.worker.processor import WorkerContext
@@ -48,7 +49,7 @@ _log = get_logger(__name__)
 class KafkaSource:
     """Where the frames are."""
 
-    servers: str  # as kit/log/kafka_url.py has it
+    servers: str = field(repr=False)  # as kit/log/kafka_url.py has it, maybe with a password
     topic: str
     data_dir: Path  # Faust wants a folder, though nothing is kept in it
     group: str = GROUP
@@ -127,7 +128,8 @@ class KafkaWorker:
             if not self._stopping.is_set():
                 raise Unavailable(f"Kafka: {app.crash_reason!r}")
         except Exception as error:
-            _log.warning("worker_restarts", error=f"{type(error).__name__}: {error}")
+            said = without_secrets(f"{type(error).__name__}: {error}", self._source.servers)
+            _log.warning("worker_restarts", error=said)
         finally:
             for end in ends:
                 end.cancel()

@@ -32,6 +32,7 @@ from kit.live.view import InProcessLive
 from kit.observability.tracing import setup_tracing
 from kit.web.serving.connections import ConnectionBounds, ConnectionLimits
 from kit.web.serving.protocol import DirectProtocol
+from kit.web.serving.proxies import TrustedProxies
 from kit.web.serving.server import config_of
 from schemas.frame import decode_body, decode_header
 from tests.ingest.conftest import BOUND_DEVICE, DEVICE, OPERATOR, SETTINGS, ControlledLog, make_gateway_app
@@ -48,11 +49,14 @@ _TRACE_ID: Final = "0af7651916cd43dd8448eb211c80319c"
 _TRACEPARENT: Final = f"00-{_TRACE_ID}-b7ad6b7169203331-01".encode()
 
 
+_PROXY: Final = "10.0.0.1"  # which is trusted
+
+
 class Wire(asyncio.Transport):
     """The server's end of a connection in memory."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__({"peername": (_PROXY, 7)})
         self.sent = bytearray()
         self.closed = False
         self.reading = True
@@ -107,9 +111,8 @@ class Side:
         self._audit = self.app.state.audit = RequestAudit(clock, self._entries.append)
         if not direct:
             del self.app.state.direct_routes
-        self._config = config_of(
-            self.app, ConnectionBounds(ConnectionLimits(1_000_000, 1_000_000), self.app.state.connection_metrics)
-        )
+        bounds = ConnectionBounds(ConnectionLimits(1_000_000, 1_000_000), self.app.state.connection_metrics)
+        self._config = config_of(self.app, bounds, proxies=TrustedProxies.of(_PROXY))
         self._config.load()
         self._protocol: Any = self._config.http_protocol_class
         assert issubclass(self._protocol, DirectProtocol) == direct
@@ -220,6 +223,10 @@ class Twins:
         assert self.direct.audited() == self.plain.audited()
         return [int(status) for status in _ANSWERED.findall(first)]
 
+    def answers_of(self, side: Side, *pieces: Piece) -> bytes:
+        """Of one of them alone."""
+        return self._runner.run(side.answers(*pieces))
+
     def close(self) -> None:
         for side in (self.direct, self.plain):
             self._runner.run(side.ingest.close())
@@ -320,6 +327,11 @@ _TOKENS: Final = [
     [],
 ]
 _HEADERS: Final = [
+    *(
+        (b"X-Forwarded-For", b"192.0.2.1"),
+        (b"X-Forwarded-For", b"x, 192.0.2.2, 10.0.0.1"),
+        (b"X-Forwarded-For", b"\xff"),
+    ),
     *((b"X-Correlation-ID", _GIVEN_ID), (b"x-correlation-id", b"a\tb"), (b"X-CORRELATION-ID", b"x" * 129)),
     *((b"traceparent", _TRACEPARENT), (b"traceparent", b"00-zz"), (b"traceparent", b"\xe9")),
     *((b"Content-Type", b"text/plain"), (b"CONTENT-type", b"application/x-ndjson")),
@@ -557,6 +569,18 @@ def test_an_ordinary_request_is_answered_without_the_framework(
     with _framework_calls(monkeypatch) as calls:
         assert twins.compare(Piece(sent), Piece(sent, awaits=True), log="fine") == [status, status]
     assert calls == ["POST"] * 2, "those of the other gateway"
+
+
+def test_of_a_refused_request_the_address_is_audited_that_a_trusted_proxy_says(twins: Twins) -> None:
+    twins.know_tokens()
+    for headers, address in (([(b"X-Forwarded-For", b"x, 192.0.2.1")], "192.0.2.1"), ([], _PROXY)):
+        sent = request(
+            as_json(reading(station_id="CP2")), authorization=[b"Bearer " + BOUND_DEVICE.encode()], headers=headers
+        )
+        for side in (twins.direct, twins.plain):
+            twins.answers_of(side, Piece(sent))
+            entries, _ = side.audited()
+            assert [(entry.status, entry.address) for entry in entries] == [(403, address)]
 
 
 @pytest.mark.parametrize("before", [0, 1])

@@ -73,6 +73,14 @@ async def test_the_pool_and_new_connections_go_on_with_the_new_password(
         assert "refuses the login" in str(raised.value)
         with pytest.raises(Unavailable, match="authentication failed"):
             await asyncio.to_thread(connect_sync, url, name="test")
+        for wrong in (
+            f"postgresql://{login.user}:hu[sh@h/d",
+            f"{url_of(second)}_not_there",
+            f"{url_of(second)}?no=such",
+        ):
+            file.write_text(wrong)
+            with pytest.raises(Unavailable, match=r"well-formed|refuses"):
+                await database.fetchval("SELECT 1")
         file.write_text(url_of(second))
         with pytest.raises(Unavailable):  # the blocking connection was lost, too
             await asyncio.to_thread(database.fetch_blocking, "SELECT 1")

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from kit.errors import ConfigError, Unavailable
 from kit.secrets.files import file_names
-from kit.secrets.text import SECRET_BYTES_MAX, SecretText, changed_since, current
+from kit.secrets.text import SECRET_BYTES_MAX, SecretText, current, read_secret
+from kit.secrets.urls import changed_since
 from voltstream.runtime.children import environment_of
 from voltstream.settings import load_settings, settings_type
 
@@ -77,6 +78,29 @@ def test_the_toml_file_names_files_too_and_the_environment_wins(
     toml.write_text(f'database_url = "{other}"\n')
     monkeypatch.setenv("voltstream_database_url_file", str(file))
     assert load_settings().database_url == URL
+
+
+def test_each_file_is_read_once_and_only_where_its_secret_is_used(
+    file: Path, toml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+
+    def counted(path: Path) -> str:
+        read.append(path)
+        return read_secret(path)
+
+    monkeypatch.setattr("kit.secrets.files.read_secret", counted)
+    unreadable = tmp_path / "not-there"
+    toml.write_text(f'database_url_file = "{unreadable}"\nredis_url_file = "{unreadable}"\n')
+    monkeypatch.setenv("VOLTSTREAM_DATABASE_URL_FILE", str(file))
+    monkeypatch.setenv("VOLTSTREAM_REDIS_URL", "redis://h")
+    monkeypatch.setenv("VOLTSTREAM_MONGODB_URL_FILE", str(unreadable))
+    settings = load_settings(mongodb_url="mongodb://h")
+    assert read == [file]
+    assert (settings.database_url, settings.redis_url, settings.mongodb_url) == (URL, "redis://h", "mongodb://h")
+    monkeypatch.delenv("VOLTSTREAM_REDIS_URL")
+    with pytest.raises(ConfigError, match=r"redis_url_file=.*cannot be read"):
+        load_settings(mongodb_url="mongodb://h")
 
 
 @pytest.mark.parametrize("where", ["environment", "toml"])
@@ -147,6 +171,8 @@ def test_who_connects_reads_the_file_again(file: Path) -> None:
     file.write_text("postgresql://u:new@h/d\n")
     assert current(secret) == "postgresql://u:new@h/d"
     assert changed_since(secret, URL)
+    file.write_text("postgresql://u:n/ew@h/d\n")
+    assert not changed_since(secret, URL)
     file.unlink()
     assert not changed_since(secret, URL)
     with pytest.raises(Unavailable, match="cannot be read"):

@@ -8,17 +8,20 @@ from pathlib import Path
 from urllib.parse import quote
 from uuid import uuid4
 
+import httpx
 import psycopg
 import pytest
 
+from kit.auth.jwks import fetch_over_http
 from kit.database.postgres import connect_sync, open_database
 from kit.documents.mongodb import MongoDocuments
 from kit.errors import ConfigError, Unavailable
 from kit.live.redis_view import RedisLive
 from kit.log.kafka import ensure_topic, idempotent_producer, partitions_of, stop_producer
 from kit.messaging.rabbit_connection import Rabbit
+from kit.observability.tracing import setup_tracing, span
 from kit.secrets.text import SecretText, ca_file_of
-from kit.tls import asks_for_tls, client_context
+from kit.tls import asks_for_tls, client_context, outside_context
 from tests.certificates import Authority
 from tests.private_servers import PrivateServers
 from voltstream.cli.doctor_server_checks import Check, check_kafka, check_postgres, check_rabbitmq, check_redis
@@ -128,6 +131,21 @@ async def test_a_urls_own_root_certificate_wins(
         await connect(chain_only)
 
 
+async def test_libpqs_own_root_certificate_is_used_where_no_setting_names_one(
+    tls_servers: PrivateServers, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = tls_servers.url_of(tls_servers.postgres)
+    another = str(Authority(tmp_path, "another CA").file)
+    own, stranger = SecretText(url, ca_file=str(authority.file)), SecretText(url, ca_file=another)
+    for connect in (by_asyncpg, by_psycopg):
+        monkeypatch.setenv("PGSSLROOTCERT", str(authority.file))
+        await connect(url)
+        with pytest.raises(Unavailable, match="its certificate is refused"):
+            await connect(stranger)  # VOLTSTREAM_TLS_CA_FILE is before it
+        monkeypatch.setenv("PGSSLROOTCERT", another)
+        await connect(own)
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it leaves sockets of handshakes open
 async def test_mongodbs_driver_is_given_the_ca_too(tls_url: Callable[[str], str], tmp_path: Path) -> None:
     """Whatever server answers: what is refused is the handshake."""
@@ -158,6 +176,65 @@ def test_a_file_without_cas_is_a_wrong_setting(tmp_path: Path, content: str | No
         file.write_text(content)
     with pytest.raises(ConfigError, match=f"VOLTSTREAM_TLS_CA_FILE=.*{says}.*name the PEM file"):
         load_settings(tls_ca_file=str(file), redis_url="rediss://h")
+
+
+@pytest.mark.parametrize(
+    ("name", "url", "says"),
+    [
+        (
+            "database_url",
+            "postgresql://h/d?sslmode=verify-full&sslrootcert={}",
+            "sslrootcert of VOLTSTREAM_DATABASE_URL",
+        ),
+        ("database_url", "postgresql://h/d?sslmode=verify-full&sslkey={}", "sslkey of VOLTSTREAM_DATABASE_URL"),
+        ("redis_url", "rediss://h/0?ssl_ca_certs={}", "ssl_ca_certs of VOLTSTREAM_REDIS_URL"),
+        ("mongodb_url", "mongodb://h/?tls=true&tlsCAFile={}", "tlscafile of VOLTSTREAM_MONGODB_URL"),
+    ],
+)
+def test_a_file_that_a_url_names_and_that_is_not_there_is_a_wrong_setting(
+    tmp_path: Path, name: str, url: str, says: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"{says}=.*cannot be read.*name the PEM file"):
+        load_settings(**{name: url.format(tmp_path / "not-there")})
+
+
+def test_libpqs_root_certificate_that_is_not_there_is_a_wrong_setting_where_it_would_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGSSLROOTCERT", str(tmp_path / "not-there"))
+    with pytest.raises(ConfigError, match=r"PGSSLROOTCERT=.*cannot be read"):
+        load_settings(database_url="postgresql://h/d?sslmode=verify-full")
+    load_settings(database_url="postgresql://h/d")
+    load_settings(database_url="postgresql://h/d?sslmode=verify-full", tls_ca_file=str(Authority(tmp_path, "ca").file))
+
+
+async def test_keys_of_an_identity_provider_and_traces_know_the_ca(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The provider may be anybody's, so the system's CAs are trusted beside the file's; the collector is ours."""
+    files, received = authority.server("localhost"), []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        received.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}")
+        await writer.drain()
+        writer.close()
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(files.certificate, files.key)
+    server = await asyncio.start_server(answer, "localhost", 0, ssl=context)
+    async with server:
+        url = f"https://localhost:{server.sockets[0].getsockname()[1]}"
+        assert await fetch_over_http(url, ca_file=str(authority.file)) == b"{}"
+        with pytest.raises(httpx.ConnectError):
+            await fetch_over_http(url)
+        tracing = setup_tracing("test", url, ca_file=str(authority.file))
+        with span("one"):
+            pass
+        await asyncio.to_thread(tracing.shutdown)
+    assert [head.split()[:2] for head in received] == [[b"GET", b"/"], [b"POST", b"/v1/traces"]]
+    assert outside_context(str(authority.file)).verify_mode is ssl.CERT_REQUIRED
+    load_settings(tls_ca_file=str(authority.file), otlp_endpoint=url)
 
 
 def test_cas_that_no_url_would_use_are_a_wrong_setting(tmp_path: Path) -> None:

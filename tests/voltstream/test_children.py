@@ -137,6 +137,25 @@ async def test_a_child_that_refuses_its_settings_ends_everything_with_its_last_l
     assert (tmp_path / "started").read_text() == "."
 
 
+async def test_a_child_that_was_ready_and_cannot_read_a_secret_now_is_started_until_it_can(
+    program: Program, tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("hush")
+    program(
+        _SERVICE.replace("import json, os, sys", "import json, os, sys\nif not os.path.exists('secret'): sys.exit(2)")
+    )
+    lifespan, child = Lifespan(), _child()
+    async with asyncio.timeout(ENOUGH_S), child.running(lifespan):
+        await child.wait_ready()
+        secret.unlink()
+        os.kill(_process_id(child), signal.SIGKILL)
+        await eventually(lambda: child.restarts >= 3, ENOUGH_S)
+        assert not lifespan.stopping
+        secret.write_text("hush")
+        await child.wait_ready()
+
+
 async def test_a_child_that_does_not_become_ready_is_given_up_with_its_last_lines(
     program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ import asyncio
 import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -22,8 +23,8 @@ from kit.database.postgres import open_database
 from kit.errors import ConfigError, KitError, Unavailable
 from kit.live.redis_client import redis_client
 from kit.log.kafka import client_options, unreachable
-from kit.masking import mask_secrets
 from kit.messaging.rabbit_connection import rabbit_parameters
+from kit.secrets.urls import shown_url, without_secrets
 from kit.settings import Settings
 from kit.tls import refusal
 
@@ -47,20 +48,17 @@ class Check:
 async def run_server_checks(settings: Settings, clock: Clock) -> list[Check]:
     """Every dependency these settings name, at once, in a fixed order."""
     url = settings.database_url or running_url(settings.data_dir)
-    checks: list[tuple[str, Callable[[], Awaitable[Check]]]] = []
+    checks: list[tuple[str, str, Callable[[], Awaitable[Check]]]] = []
     if url:
-        checks += [("postgresql", lambda: check_postgres(url)), ("clock", lambda: check_clock(url, clock))]
-    if settings.rabbitmq_url:
-        checks.append(("rabbitmq", lambda: check_rabbitmq(settings.rabbitmq_url)))
-    if settings.kafka_url:
-        checks.append(("kafka", lambda: check_kafka(settings.kafka_url)))
-    if settings.redis_url:
-        checks.append(("redis", lambda: check_redis(settings.redis_url)))
-    if settings.mongodb_url:
-        checks.append(("mongodb", lambda: check_mongodb(settings.mongodb_url)))
+        checks += [("postgresql", url, lambda: check_postgres(url)), ("clock", url, lambda: check_clock(url, clock))]
+    named = {"rabbitmq": check_rabbitmq, "kafka": check_kafka, "redis": check_redis, "mongodb": check_mongodb}
+    for name, check in named.items():
+        of: str = getattr(settings, f"{name}_url")  # as it is: it knows its file and its CAs
+        if of:
+            checks.append((name, of, partial(check, of)))
     if not settings.database_url:
-        checks.append(("disk", lambda: check_disk(settings.data_dir)))
-    return list(await asyncio.gather(*(_bounded(name, check) for name, check in checks)))
+        checks.append(("disk", "", lambda: check_disk(settings.data_dir)))
+    return list(await asyncio.gather(*(_bounded(name, of, check) for name, of, check in checks)))
 
 
 async def check_postgres(url: str) -> Check:
@@ -109,8 +107,8 @@ async def check_rabbitmq(url: str) -> Check:
     except (AMQPError, OSError) as error:
         cause = str(error) or ", ".join(map(repr, error.args))  # pika's own say nothing as text
         reason = refusal(error) or f"{type(error).__name__}: {cause}".rstrip(": ")
-        fix = f"start RabbitMQ, or put VOLTSTREAM_RABBITMQ_URL={mask_secrets(url)} right (host, login, virtual host)"
-        return Check("rabbitmq", False, mask_secrets(reason), fix)
+        fix = f"start RabbitMQ, or put VOLTSTREAM_RABBITMQ_URL={shown_url(url)} right (host, login, virtual host)"
+        return Check("rabbitmq", False, without_secrets(reason, url), fix)
     return Check("rabbitmq", True, "takes our login")
 
 
@@ -121,7 +119,7 @@ async def check_kafka(url: str) -> Check:
         await admin.start()
         cluster = await admin.describe_cluster()
     except (KafkaError, OSError) as error:
-        fix = f"start Kafka, or put VOLTSTREAM_KAFKA_URL={mask_secrets(url)} right (and its advertised.listeners)"
+        fix = f"start Kafka, or put VOLTSTREAM_KAFKA_URL={shown_url(url)} right (and its advertised.listeners)"
         return Check("kafka", False, str(await unreachable(url, error)), fix)
     finally:
         await admin.close()
@@ -134,10 +132,11 @@ async def check_redis(url: str) -> Check:
     try:
         info = await client.info("server")
     except AuthenticationError as error:
-        return Check("redis", False, str(error), f"put the password in VOLTSTREAM_REDIS_URL={mask_secrets(url)} right")
+        fix = f"put the password in VOLTSTREAM_REDIS_URL={shown_url(url)} right"
+        return Check("redis", False, without_secrets(error, url), fix)
     except (RedisError, OSError) as error:
-        fix = f"start Redis, or put VOLTSTREAM_REDIS_URL={mask_secrets(url)} right"
-        return Check("redis", False, refusal(error) or mask_secrets(str(error)), fix)
+        fix = f"start Redis, or put VOLTSTREAM_REDIS_URL={shown_url(url)} right"
+        return Check("redis", False, refusal(error) or without_secrets(error, url), fix)
     finally:
         await client.aclose()
     return Check("redis", True, f"Redis {info['redis_version']}")
@@ -148,7 +147,7 @@ async def check_mongodb(url: str) -> Check:
     from kit.documents.mongodb import MongoDocuments  # few use it, and its driver takes a while to import
 
     documents = MongoDocuments(url)
-    fix = f"start MongoDB, or put VOLTSTREAM_MONGODB_URL={mask_secrets(url)} right"
+    fix = f"start MongoDB, or put VOLTSTREAM_MONGODB_URL={shown_url(url)} right"
     try:
         await documents.check_ready()
     except KitError as error:
@@ -172,7 +171,7 @@ def _free_bytes(folder: Path) -> int:
     return shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
 
 
-async def _bounded(name: str, check: Callable[[], Awaitable[Check]]) -> Check:
+async def _bounded(name: str, url: str, check: Callable[[], Awaitable[Check]]) -> Check:
     try:
         async with asyncio.timeout(_CHECK_S_MAX):
             return await check()
@@ -183,8 +182,9 @@ async def _bounded(name: str, check: Callable[[], Awaitable[Check]]) -> Check:
     except ConfigError as error:
         return Check(name, False, str(error), "put the URL's login and database right")
     except Unavailable as error:
-        return Check(name, False, str(error), "start it, or put VOLTSTREAM_DATABASE_URL right")
+        return Check(name, False, str(error), "start it, or put its URL right")
     except KitError as error:
         return Check(name, False, str(error), "see the detail")
     except Exception as error:  # the doctor reports faults of its own checks, too
-        return Check(name, False, mask_secrets(f"{type(error).__name__}: {error}"), "unforeseen: see the detail")
+        said = without_secrets(f"{type(error).__name__}: {error}", url)
+        return Check(name, False, said, "unforeseen: see the detail")

@@ -63,6 +63,7 @@ class Child:
         self._process: asyncio.subprocess.Process | None = None
         self._starting = asyncio.Lock()  # while a process is being created
         self._ready = asyncio.Event()
+        self._was_ready = False
         self._stopping = asyncio.Event()
         self._last_lines: deque[str] = deque(maxlen=_LAST_LINES_MAX)
         self._running: asyncio.Task[None] | None = None
@@ -78,14 +79,15 @@ class Child:
             await asyncio.wait((self._running,))
 
     async def run(self) -> None:
-        """Run until `stop`. Raises ChildFailed where the child exits because its settings are wrong."""
+        """Run until `stop`. Raises ChildFailed where the child exits because its settings are wrong. Once it was ready
+        they are right: what it refuses later is a secret's file that is being changed, or the other end of a URL."""
         pause_s = _PAUSE_FIRST_S
         while not self._stopping.is_set():
             began_s = self._clock.monotonic_s()
             code = await self._run_once()
             if self._stopping.is_set():
                 return
-            if code == _WRONG_SETTINGS:
+            if code == _WRONG_SETTINGS and not self._was_ready:
                 raise ChildFailed(f"{self.name}: {self.last_lines}")
             pause_s = _PAUSE_FIRST_S if self._clock.monotonic_s() - began_s >= _HEALTHY_S else pause_s
             self.restarts += 1
@@ -159,6 +161,7 @@ class Child:
             try:
                 self.url = json.loads(line)["url"]
                 self._ready.set()
+                self._was_ready = True
             except (ValueError, KeyError, TypeError):
                 _log.warning("child_output", child=self.name, line=line.decode(errors="replace").rstrip())
 

@@ -87,7 +87,7 @@ class Lifespan:
 def run(service: str, settings: Settings, main: Callable[[Lifespan], Awaitable[None]]) -> None:
     """Run `main` until it returns; SIGINT and SIGTERM stop its Lifespan. Raises what `main` raises."""
     setup_logging(service, settings.log_level)
-    tracing = setup_tracing(service, settings.otlp_endpoint)
+    tracing = setup_tracing(service, settings.otlp_endpoint, ca_file=settings.tls_ca_file)
     code = 1
     try:
         uvloop.run(_until_stopped(main))

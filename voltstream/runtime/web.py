@@ -21,6 +21,7 @@ from kit.settings import Settings
 from kit.web.app import RunningServer, make_app, serve
 from kit.web.health import ReadyCheck
 from kit.web.serving.connections import ConnectionLimits
+from kit.web.serving.proxies import TrustedProxies
 from voltstream import __version__
 from voltstream.runtime.process import Lifespan
 
@@ -64,7 +65,9 @@ class Web:
         """Serve within the block. Raises ConfigError where the address cannot be listened on."""
         limits = ConnectionLimits(settings.connections_max, settings.connections_per_address_max)
         hosts = [name.strip() for name in settings.hosts.split(",") if name.strip()]
-        async with serve(self.app, settings.host, settings.port if port is None else port, limits, hosts) as server:
+        proxies = TrustedProxies.of(settings.trusted_proxies)
+        port = settings.port if port is None else port
+        async with serve(self.app, settings.host, port, limits, hosts, proxies) as server:
             watching = lifespan.spawn(server.wait(), "http server")
             try:
                 yield server

@@ -11,6 +11,7 @@ from kit.web.health import HEALTH_PATHS
 from kit.web.problem import Problem, problem_response
 from kit.web.serving.connections import BODY_BYTES_PER_S_MIN, HEAD_S, ConnectionBounds, ConnectionEnd
 from kit.web.serving.direct import lines_of
+from kit.web.serving.proxies import Headers, TrustedProxies, scheme_of
 
 if TYPE_CHECKING:
     from array import array
@@ -72,7 +73,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     bounds: ClassVar[ConnectionBounds]  # of its server; see protocol_of
     hosts: ClassVar[frozenset[bytes]] = frozenset()  # by which clients may address it, lower case; none: by any
-    address = ""
+    proxies: ClassVar[TrustedProxies] = TrustedProxies()
+    address = ""  # of the other end, which may be a proxy's
+    _from_proxy = False  # a trusted one
     only_health: ConnectionEnd | None = None
     in_head = True  # of the first request, which is waited for
     idle_since_s: float | None = None  # loop time; None while there is a request
@@ -92,6 +95,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """See asyncio."""
         super().connection_made(cast(asyncio.Transport, _LingeringTransport(transport, self)))
         self.address = self.client[0] if self.client else ""
+        self._from_proxy = self.proxies.trusts(self.address)
         self.incoming_since_s = self.loop.time()
         why = self.bounds.admit(self, self.incoming_since_s)
         if why is not None:
@@ -139,9 +143,16 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _begin_request(self) -> None:
         """Let uvicorn handle the request whose head is complete."""
+        if self._from_proxy:
+            self.scope["client"] = (self.client_of(self.headers), 0)  # no port, as uvicorn's own middleware has it
+            self.scope["scheme"] = scheme_of(self.headers) or self.scope["scheme"]
         super().on_headers_complete()
         if self.only_health is not None:
             self.cycle.keep_alive = False
+
+    def client_of(self, headers: Headers) -> str:
+        """The address of who sent the request with these headers; empty where it is not known."""
+        return self.proxies.client_of(self.address, headers) if self._from_proxy else self.address
 
     def on_body(self, body: bytes) -> None:
         """See httptools."""

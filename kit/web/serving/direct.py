@@ -31,6 +31,7 @@ from kit.web.limits.requests import RequestLimits
 from kit.web.problem import INTERNAL, Problem, problem_as_sent, problem_of
 from kit.web.request_ids import CORRELATION_KEY, NO_CONTENT, NO_STORE, correlation_id_of, end_span
 from kit.web.route_rules import InvalidRouteRules, RouteRules, rules_of
+from kit.web.serving.proxies import Headers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +68,8 @@ class KnowsTokens(Protocol):
 class DirectConnection(Protocol):
     """A connection, as a request on it needs it."""
 
-    client: tuple[str, int] | None  # its address and port
+    def client_of(self, headers: Headers) -> str:
+        """The address of who sent the request with these headers."""
 
     @property
     def head(self) -> bytes:
@@ -217,8 +219,7 @@ class DirectRequest:
                 route.audit.telemetry.count(self.principal)
 
     def _audit_refusal(self, audit: RequestAudit, status: int, seconds: float) -> None:
-        client, method = self._connection.client, self._route.method.decode()
-        address = network_of(client[0]) if client else ""
+        method, address = self._route.method.decode(), network_of(self._connection.client_of(self.headers.items()))
         actor = actor_for(self.principal, address, self.headers.get(b"authorization", b""))
         audit.refused(actor, method, self._route.path, status, self.correlation_id, seconds)
 

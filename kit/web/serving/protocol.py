@@ -9,6 +9,7 @@ from kit.web.request_ids import IDS_OF_ONE_REQUEST
 from kit.web.serving.bounded_protocol import BoundedProtocol
 from kit.web.serving.connections import ConnectionBounds, ConnectionEnd
 from kit.web.serving.direct import DirectRequest, DirectRoute, DirectRoutes, lines_of
+from kit.web.serving.proxies import TrustedProxies
 
 # The longest body that is handled directly: uvloop reads 250 KiB at once, so a longer one is never here as a whole.
 _DIRECT_BYTES_MAX: Final = 250 << 10
@@ -16,6 +17,7 @@ _DIRECT_BYTES_MAX: Final = 250 << 10
 # body, of which a fleet's readings have a dozen. ~1.2 kB each: 20 MB. When there are more, all are forgotten.
 _HEADS_MAX: Final = 16_384
 _KNOWN_HEAD_BYTES_MAX: Final = 1_024
+_NO_PROXIES: Final = TrustedProxies()
 _HEAD_END: Final = b"\r\n\r\n"
 _NEVER_DIRECT: Final = frozenset((b"transfer-encoding", b"expect"))  # headers
 
@@ -240,12 +242,15 @@ class DirectProtocol(BoundedProtocol):
             super().on_body(request.body)
 
 
-def protocol_of(app: FastAPI, bounds: ConnectionBounds, hosts: Iterable[str] = ()) -> type[BoundedProtocol]:
+def protocol_of(
+    app: FastAPI, bounds: ConnectionBounds, hosts: Iterable[str] = (), proxies: TrustedProxies = _NO_PROXIES
+) -> type[BoundedProtocol]:
     """The protocol of an app's connections, of which these are the bounds: with its direct routes, if it has any.
     `hosts`: the names by which clients may address it; none: by any."""
     direct_routes: DirectRoutes | None = getattr(app.state, "direct_routes", None)
     by_path = direct_routes.by_path() if direct_routes is not None else {}
-    server = {"bounds": bounds, "hosts": frozenset(host.lower().encode() for host in hosts)}
+    names = frozenset(host.lower().encode() for host in hosts)
+    server = {"bounds": bounds, "hosts": names, "proxies": proxies}
     if not by_path:
         return type("BoundedProtocol", (BoundedProtocol,), server)
     return type("DirectProtocol", (DirectProtocol,), {**server, "routes": by_path, "heads": {}})

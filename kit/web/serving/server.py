@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from kit.errors import ConfigError
 from kit.web.serving.connections import ConnectionBounds, ConnectionLimits, ConnectionMetrics
 from kit.web.serving.protocol import protocol_of
+from kit.web.serving.proxies import TrustedProxies
 
 # Requests under way get this long at a stop: the longest a route waits is a broker's confirm (10 s by default).
 _GRACE_S: Final = 12
@@ -21,6 +22,7 @@ _GRACE_S: Final = 12
 _KEEP_ALIVE_S: Final = 75
 _BACKLOG: Final = 2_048  # connections that wait for accept, as uvicorn has it
 _LIMITS: Final = ConnectionLimits()
+_NO_PROXIES: Final = TrustedProxies()
 # Of every response: it is what it says it is, and no page of others shows it in a frame. What else a page may do is
 # said by a policy of its own (`kit.web.docs_pages`, NO_CONTENT): of two a browser enforces both.
 _HEADERS: Final = (
@@ -63,10 +65,15 @@ class RunningServer:
 
 @contextlib.asynccontextmanager
 async def serve(
-    app: FastAPI, host: str, port: int, limits: ConnectionLimits = _LIMITS, hosts: Sequence[str] = ()
+    app: FastAPI,
+    host: str,
+    port: int,
+    limits: ConnectionLimits = _LIMITS,
+    hosts: Sequence[str] = (),
+    proxies: TrustedProxies = _NO_PROXIES,
 ) -> AsyncIterator[RunningServer]:
     """Serve `app` within the block, its lifespan included, to so many connections at once; port 0 takes a free one.
-    `hosts`: the names by which clients may address it; none: by any.
+    `hosts`: the names by which clients may address it; none: by any. `proxies`: who may say where a request is from.
 
     Raises ConfigError where the address cannot be listened on, InvalidRouteRules, and what the app's lifespan raises.
     """
@@ -74,7 +81,7 @@ async def serve(
     try:
         async with app.router.lifespan_context(app):
             bounds = ConnectionBounds(limits.resolved(), _metrics_of(app))
-            server = _Server(config_of(app, bounds, hosts))
+            server = _Server(config_of(app, bounds, hosts, proxies))
             sweeping = asyncio.create_task(bounds.run(), name=f"http-{port} bounds")
             task = asyncio.create_task(server.serve(sockets=[listener]), name=f"http-{port}")
             ready = asyncio.create_task(server.accepting.wait())
@@ -91,12 +98,15 @@ async def serve(
         listener.close()
 
 
-def config_of(app: FastAPI, bounds: ConnectionBounds, hosts: Sequence[str] = ()) -> uvicorn.Config:
+def config_of(
+    app: FastAPI, bounds: ConnectionBounds, hosts: Sequence[str] = (), proxies: TrustedProxies = _NO_PROXIES
+) -> uvicorn.Config:
     """How uvicorn serves `app`, whose routes are complete, within these bounds. Raises InvalidRouteRules."""
     app.middleware_stack = app.middleware_stack or app.build_middleware_stack()  # finds routes without rules
     return uvicorn.Config(
         app,
-        http=protocol_of(app, bounds, hosts),
+        http=protocol_of(app, bounds, hosts, proxies),
+        proxy_headers=False,  # uvicorn's own believes whoever is on this machine
         ws="none",
         lifespan="off",  # `serve` enters it: uvicorn would swallow its error and exit the process
         log_config=None,
