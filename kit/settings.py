@@ -146,6 +146,12 @@ class Settings(BaseSettings):
     jwt_scopes_claim: str = Field(
         "", max_length=256, description="claim with the scopes that a token has of its roles'; empty: it has all"
     )
+    jwt_organisation_claim: str = Field(
+        "organisation",
+        min_length=1,
+        max_length=256,
+        description="claim with the organisation whose stations a token is for, or a path; a token without: all",
+    )
 
     # Kubernetes mounts a ConfigMap as such a folder. Its files are read again when they change (kit/config/folder.py).
     config_dir: str = Field(

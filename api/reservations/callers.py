@@ -9,9 +9,12 @@ from kit.auth.token_store import Principal
 from kit.web.errors import BadQuery, Forbidden
 
 FORBIDDEN: Final = {403: "A token without the scope, or for other stations, or another driver's"}
-Reader = Annotated[Principal, Depends(require_scope("reservations:read"))]
-Caller = Annotated[Principal, Depends(require_scope("reservations:write"))]
+Reader = Annotated[Principal, Depends(require_scope("reservations:read", heeds_stations=True))]
+Caller = Annotated[Principal, Depends(require_scope("reservations:write", heeds_stations=True))]
 """Reserves: a driver for themself, anyone else for the driver whom they name."""
+LineReader = Annotated[Principal, Depends(require_scope("reservations:read"))]
+LineCaller = Annotated[Principal, Depends(require_scope("reservations:write"))]
+"""Of lines, which are a site's: whoever is limited to some stations sees none."""
 
 
 def driver_for(caller: Principal, named: str | None) -> str:

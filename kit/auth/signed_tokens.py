@@ -1,9 +1,9 @@
 """JWTs issued by an identity provider or an API gateway.
 
-Claims: `exp`; `sub`, the subject; the roles, a list, by default in `roles`; `stations`, optional, as of a stored token;
-`jti` and `iat`, optional, by which a token can be revoked before it expires. `iss` and `aud` are checked where the
-settings name them, which they must where keys are read from a URL. The keys are those of `kit.auth.key_file` or
-`kit.auth.jwks`.
+Claims: `exp`; `sub`, the subject; the roles, a list, by default in `roles`; `stations` and the organisation, by default
+in `organisation`, optional, as of a stored token; `jti` and `iat`, optional, by which a token can be revoked before it
+expires. `iss` and `aud` are checked where the settings name them, which they must where keys are read from a URL. The
+keys are those of `kit.auth.key_file` or `kit.auth.jwks`.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from kit.auth.errors import InvalidToken
 from kit.auth.key_file import FileKey, TrustedKey
 from kit.auth.revocations import NONE_REVOKED, SignedRevocations
 from kit.auth.scopes import KINDS, SCOPES, Kind, Scope
-from kit.auth.token_store import Principal, valid_subject
+from kit.auth.token_store import ORGANISATION_CHARS_MAX, Principal, valid_organisation, valid_subject
 from kit.clock import Clock, format_rfc3339
 from kit.settings import Settings
 
@@ -28,6 +28,7 @@ CACHE_MAX: Final = 10_000  # verified tokens; ~1 kB each: 10 MB. Beyond, the old
 _TOKEN_CHARS_MAX: Final = 8_192  # HTTP servers take no longer header
 _EPOCH_S_MAX: Final = 253_402_300_799  # the end of the year 9999
 
+_ABSENT: Final = object()
 _OPTIONS: Final[Any] = {
     "require": ["exp", "sub"],
     # Checked here, by the injected clock.
@@ -68,6 +69,7 @@ class ClaimRules:
     roles_claim: str = "roles"  # or a path, `realm_access.roles`
     roles: Mapping[str, Kind] = field(default_factory=lambda: {kind: kind for kind in KINDS})  # the issuer's -> ours
     scopes_claim: str = ""  # empty: a token has all scopes of its roles
+    organisation_claim: str = "organisation"  # or a path
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ class SignedTokens:
             settings.jwt_roles_claim,
             settings.jwt_roles or {kind: kind for kind in KINDS},
             settings.jwt_scopes_claim,
+            settings.jwt_organisation_claim,
         )
         return cls(keys, clock, rules)
 
@@ -171,8 +174,11 @@ class SignedTokens:
         kinds = self._kinds(claims)
         limited = self._limited(claims)
         stations = frozenset(name.upper() for name in _strings(claims, "stations")) if "stations" in claims else None
+        organisation = self._organisation(claims)
         principals = tuple(
-            Principal(kind, token_id, stations, subject, limited, expires_s) for kind in KINDS if kind in kinds
+            Principal(kind, token_id, stations, subject, limited, expires_s, organisation)
+            for kind in KINDS
+            if kind in kinds
         )
         return _Verified(expires_s, principals, jti, subject, issued_s)
 
@@ -180,6 +186,15 @@ class SignedTokens:
         name = self._rules.roles_claim
         names = _strings({name: _at(claims, name, [])}, name)
         return {self._rules.roles[one] for one in names if one in self._rules.roles}
+
+    def _organisation(self, claims: Mapping[str, Any]) -> str | None:
+        name = self._rules.organisation_claim
+        value = _at(claims, name, _ABSENT)
+        if value is _ABSENT:
+            return None
+        if not isinstance(value, str) or not valid_organisation(value):
+            raise InvalidToken(f"the token's `{name}` must be 1 to {ORGANISATION_CHARS_MAX} printable characters")
+        return value
 
     def _limited(self, claims: Mapping[str, Any]) -> frozenset[Scope] | None:
         name = self._rules.scopes_claim
