@@ -59,8 +59,8 @@ class ParkingService:
     async def unregistered(
         self, limit: int, cursor: str | None, only: StationFilter
     ) -> tuple[Sequence[Mapping[str, Any]], str | None]:
-        """A page of bays of these stations that a sensor tells of and the registry does not have, and the next page's cursor. Raises
-        BadQuery."""
+        """A page of bays of these stations that a sensor tells of and the registry does not have, and the next page's
+        cursor. Raises BadQuery."""
         after = decode_cursor(cursor, BayCursor).place_key if cursor else 0
         rows = await store.unregistered(self._database, after, limit + 1, only)
         following = encode_cursor(BayCursor(rows[limit - 1]["place_key"])) if len(rows) > limit else None

@@ -134,7 +134,8 @@ async def due_stations(database: Database, now: datetime, rows_max: int) -> list
 
 
 async def unregistered(database: Database, after: int, rows_max: int, only: StationFilter) -> list[asyncpg.Record]:
-    """Up to rows_max bays of these stations that a sensor tells of and the registry does not have, by their keys, behind this one."""
+    """Up to rows_max bays of these stations that a sensor tells of and the registry does not have, by their keys,
+    behind this one."""
     return await database.fetch(_UNREGISTERED, after, rows_max, *only.values)
 
 
