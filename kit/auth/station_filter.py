@@ -41,7 +41,8 @@ def visible(column: str, first: int) -> str:
     names, organisation = f"${first}::text[]", f"${first + 1}::text"
     return (
         f"(({names} IS NULL OR {column} = ANY ({names})) AND ({organisation} IS NULL OR {column} IN "  # noqa: S608  # our own names
-        f'(SELECT o.station_id COLLATE "C" FROM stations.station_overview AS o WHERE o.organisation = {organisation})))'
+        f'(SELECT registry.station_id COLLATE "C" FROM stations.station_overview AS registry '
+        f"WHERE registry.organisation = {organisation})))"
     )
 
 
