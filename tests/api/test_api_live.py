@@ -262,7 +262,7 @@ async def test_a_token_for_some_stations_is_shown_those_alone(api: Api) -> None:
     await api.get("/api/v1/telemetry/A/live")
     await api.get("/api/v1/telemetry/B/live", 403)
     await api.get("/api/v1/telemetry/B/live/stream", 403)
-    for path in ("/api/v1/telemetry/ledger", "/api/v1/telemetry/quarantine", "/api/v1/sessions"):
+    for path in ("/api/v1/telemetry/ledger", "/api/v1/telemetry/unclaimed"):
         assert "all stations" in (await api.get(path, 403)).json()["detail"]
     nowhere, _ = await api.tokens.issue("operator", stations=[])
     api.client.headers["Authorization"] = f"Bearer {nowhere}"

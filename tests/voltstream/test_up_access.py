@@ -171,7 +171,7 @@ def test_a_token_is_rotated_listed_and_revoked_by_command(data_dir: Path) -> Non
                 assert _status(client, "get", "/api/v1/telemetry/live", token) == 200
                 assert _status(client, "get", "/api/v1/telemetry/a/live", token) == 404, "it sent nothing"
                 assert _status(client, "get", "/api/v1/telemetry/b/live", token) == 403
-                assert _status(client, "get", "/api/v1/sessions", token) == 403
+                assert _status(client, "get", "/api/v1/telemetry/ledger", token) == 403
         (listed,) = [one for one in run("list") if one["id"] == issued["id"]]
         assert (listed["kind"], listed["label"], listed["revoked_at"]) == ("support", "desk", None)
         assert run("revoke", issued["id"]) == [{"revoked": issued["id"]}]

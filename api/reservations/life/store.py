@@ -13,7 +13,7 @@ import asyncpg
 
 from api.reservations.life.rule import Place, Reservation, ReservationState
 from api.reservations.places.free_times import Interval
-from kit.auth.station_filter import EVERY_STATION, StationFilter, visible
+from kit.auth.station_filter import EVERY_STATION, StationFilter, sees, visible
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
 from kit.web.paging import Cursor, Micros, from_micros, to_micros
@@ -211,6 +211,10 @@ class ReservationStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    async def sees(self, only: StationFilter, station_id: str) -> bool:
+        """Whether the station passes the filter now."""
+        return await sees(self._database, only, station_id)
 
     async def by_id(self, id_: UUID, only: StationFilter) -> Reservation | None:
         """The reservation of that id, at one of these stations."""

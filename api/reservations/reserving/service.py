@@ -5,6 +5,7 @@ To whoever is limited to the stations `only`, reservations at others do not exis
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID, uuid4
@@ -34,7 +35,7 @@ from api.reservations.reserving.models import NewReservation
 from api.reservations.reserving.responses import Taken
 from api.reservations.settings import ReservationSettings
 from api.reservations.waiting.store import waiting_before
-from kit.auth.station_filter import EVERY_STATION, StationFilter
+from kit.auth.station_filter import EVERY_STATION, StationFilter, sees
 from kit.clock import Clock, format_rfc3339, from_ms, to_ms
 from kit.messaging.outbox import Transaction, insert_async
 from kit.web.errors import BadQuery, Conflict, NotFound
@@ -127,7 +128,7 @@ class ReservationService:
 
     async def get(self, id_: UUID, of_driver: str | None, only: StationFilter) -> Reservation:
         """A reservation. Raises NotFound."""
-        return _own(await self._store.by_id(id_, only), id_, of_driver)
+        return await self._shown(_own(await self._store.by_id(id_, only), id_, of_driver), only)
 
     async def page(
         self, selected: ReservationFilter, limit: int, cursor: str | None
@@ -139,7 +140,16 @@ class ReservationService:
         after = decode_cursor(cursor, ReservationCursor) if cursor else None
         rows = await self._store.page(selected, after, limit + 1)
         following = encode_cursor(reservation_cursor(rows[limit - 1])) if len(rows) > limit else None
-        return rows[:limit], following
+        return [await self._shown(one, selected.only) for one in rows[:limit]], following
+
+    async def _shown(
+        self, reservation: Reservation, only: StationFilter, connection: Transaction | None = None
+    ) -> Reservation:
+        """Without the station that it was at before, where the caller does not see that one."""
+        before = reservation.moved_from
+        if before is None or await (sees(connection, only, before) if connection else self._store.sees(only, before)):
+            return reservation
+        return replace(reservation, moved_from=None)
 
     async def confirm(
         self, connection: Transaction, id_: UUID, of_driver: str | None, only: StationFilter
@@ -150,7 +160,7 @@ class ReservationService:
         if confirmed.state not in (ReservationState.CONFIRMED, ReservationState.ACTIVE):
             past = "was not confirmed in time" if confirmed.live else f"is {confirmed.state}"
             raise Conflict(f"reservation {id_} {past}; make another")
-        return confirmed
+        return await self._shown(confirmed, only, connection)
 
     async def cancel(
         self, connection: Transaction, id_: UUID, of_driver: str | None, only: StationFilter, reason: str | None
@@ -164,7 +174,7 @@ class ReservationService:
         )
         if cancelled.state is not ReservationState.CANCELLED:
             raise Conflict(f"reservation {id_} is over: it is {cancelled.state}")
-        return cancelled
+        return await self._shown(cancelled, only, connection)
 
     async def _candidates(
         self,
