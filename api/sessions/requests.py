@@ -67,6 +67,8 @@ class RequestService:
         )
         reservation_id, refused = await store.claim_connector(connection, request)
         if refused is not None:
+            if only.is_limited and new.reservation_id is not None:  # which may be at a station of others
+                refused = f"reservation {new.reservation_id} is not for this driver and connector now"
             raise Conflict(refused)
         request = request._replace(reservation_id=reservation_id)
         await store.add(connection, request, requested_by)

@@ -145,11 +145,11 @@ class ReservationService:
     async def _shown(
         self, reservation: Reservation, only: StationFilter, connection: Transaction | None = None
     ) -> Reservation:
-        """Without the station that it was at before, where the caller does not see that one."""
+        """Without the station that it was at before and why it is not there, where the caller does not see that one."""
         before = reservation.moved_from
         if before is None or await (sees(connection, only, before) if connection else self._store.sees(only, before)):
             return reservation
-        return replace(reservation, moved_from=None)
+        return replace(reservation, moved_from=None, reason=None)
 
     async def confirm(
         self, connection: Transaction, id_: UUID, of_driver: str | None, only: StationFilter
