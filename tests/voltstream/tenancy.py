@@ -186,8 +186,8 @@ class Tenancy:
         reservation, before = uuid4(), STATIONS[(number + 1) % len(STATIONS)]
         self.execute(
             "INSERT INTO reservations.reservation (id, driver_id, place_key, station_id, bay, starts_at, ends_at, "
-            "state, revision, created_at, created_by, moved_from, due_at) "
-            "VALUES (%s, %s, %s, %s, 'P1', %s, %s, 'confirmed', 1, %s, 'test', %s, %s)",
+            "state, revision, created_at, created_by, moved_from, due_at, reason) "
+            "VALUES (%s, %s, %s, %s, 'P1', %s, %s, 'confirmed', 1, %s, 'test', %s, %s, %s)",
             *(
                 reservation,
                 f"driver-{number}",
@@ -198,6 +198,7 @@ class Tenancy:
                 NOW,
                 before,
                 NOW + 2 * HOUR,
+                f"{before} is out of order",
             ),
         )
         self._note("reservation", reservation, station_id)

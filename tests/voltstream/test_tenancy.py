@@ -53,7 +53,7 @@ class Listing:
     def shown(self, item: Item, own: set[str]) -> Item:
         """As whoever has these stations sees the item."""
         if isinstance(item, dict) and item.get("moved_from") not in (None, *own):
-            return {**item, "moved_from": None}
+            return {**item, "moved_from": None, "reason": None}
         return item
 
 
