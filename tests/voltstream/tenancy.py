@@ -265,6 +265,11 @@ class Tenancy:
         self._note("exclusion", made.json()["id"], station_id)
 
 
+def owned_by(owners: Mapping[str, str | None], organisation: str) -> set[str]:
+    """The stations of that organisation."""
+    return {station_id for station_id, owner in owners.items() if owner == organisation}
+
+
 @asynccontextmanager
 async def running(url: str) -> AsyncIterator[Tenancy]:
     """All services over a database that is up to date and empty, seeded."""
