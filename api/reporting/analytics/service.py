@@ -86,9 +86,7 @@ class AnalyticsService:
             as_of=min(state.oldest or now, now),
             pending_hours=state.pending,
             factors=factors,
-            figures=[
-                _figure(metric, buckets, "" if query.grouping is None else group, *row) for group, *row in page.figures
-            ],
+            figures=[_figure(metric, buckets, *row) for row in page.figures],
             next=None,
         ), page.cursor
 
@@ -114,7 +112,7 @@ class AnalyticsService:
                 following = SeriesCursor(chosen[0].series_key, to_micros(buckets[places.stop].start))
         segments = [one for one in segments_of(buckets) if one.bucket in places]
         found = await self._store.sums(metric, chosen, segments) if chosen and segments else []
-        group_of = {one.series_key: one.name for one in chosen}
+        group_of = {one.series_key: one.name if query.grouping else "" for one in chosen}
         figures = sorted((group_of[one.series_key], one.bucket, one.currency, one.sums) for one in found)
         return _Kept(figures, None if following is None else encode_cursor(following))
 
