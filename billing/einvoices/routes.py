@@ -34,5 +34,5 @@ async def xml(
 ) -> Response:
     """By EN 16931, as it was issued: UBL 2.1 (Peppol BIS Billing 3.0 where both parties are in Peppol and the customer
     has a reference) or UN/CEFACT CII (Factur-X, profile EN 16931)."""
-    number, body = await billing.einvoices.xml(id, principal.own_driver, principal.only, format_)
+    number, body = await billing.einvoices.xml(id, principal.own_driver, format_, principal.only)
     return Response(body, 200, {"Content-Disposition": f'inline; filename="{number}.{format_}.xml"'}, _XML)

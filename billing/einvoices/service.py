@@ -30,7 +30,7 @@ class EInvoiceService:
         self._documents = documents
 
     async def xml(
-        self, invoice_id: UUID, own: str | None, only: StationFilter, format_: XmlFormat
+        self, invoice_id: UUID, own: str | None, format_: XmlFormat, only: StationFilter = EVERY_STATION
     ) -> tuple[str, bytes]:
         """The document's number and its XML."""
         detail = await self._documents.read(invoice_id, own, only)
