@@ -73,11 +73,12 @@ class Tenancy:
 
     app: FastAPI
     client: httpx.AsyncClient
-    url: str
+    owner: psycopg.Connection[Any]  # of the database
     tokens: TokenStore
     live: InProcessLive
     clock: ManualClock
     things: dict[str, list[Thing]] = field(default_factory=dict)  # by kind
+    collective: set[str] = field(default_factory=set)  # numbers of collective invoices
     issued: dict[str, str] = field(default_factory=dict)  # "": an admin's of all stations; else of an organisation
     components: dict[str, Any] = field(default_factory=dict)  # of each service
 
@@ -88,13 +89,12 @@ class Tenancy:
 
     def execute(self, statement: str, *values: Any) -> Any:
         """SQL of the owner of everything; the first row, if there is one."""
-        with psycopg.connect(self.url) as connection:
-            cursor = connection.execute(statement.encode(), values)
-            return cursor.fetchone() if cursor.description else None
+        cursor = self.owner.execute(statement.encode(), values)
+        return cursor.fetchone() if cursor.description else None
 
     def own(self, owners: Mapping[str, str | None]) -> None:
         """From now on these stations are these organisations' (None: nobody's)."""
-        with psycopg.connect(self.url) as connection, connection.cursor() as cursor:
+        with self.owner.cursor() as cursor:
             cursor.executemany(
                 "UPDATE stations.station SET organisation = %s WHERE station_id = %s",
                 [(owner, station_id) for station_id, owner in owners.items()],
@@ -230,6 +230,7 @@ class Tenancy:
         cdr, subject, invoice, customer = (uuid4() for _ in range(4))
         self._charge(cdr, subject, "invoiced", "", NOW, "statement")
         self._invoice(invoice, sequence, cdr, subject, "", first, *((second,) if not credit else (UNREGISTERED,)))
+        self.collective.add(f"2026-{sequence:07}")
         self.execute("INSERT INTO billing.statement VALUES (%s, %s, '2026-02-01', 'EUR', 1)", *(invoice, customer))
         for line, station_id in enumerate((first, second), 1):
             charge = uuid4()
@@ -297,7 +298,8 @@ async def running(url: str) -> AsyncIterator[Tenancy]:
         for organisation in (NORTH, SOUTH):
             issued[organisation] = (await tokens.issue("admin", organisation=organisation))[0]
         components = {one.service.name: one.components for one in opened}
-        tenancy = Tenancy(app, client, url, tokens, live, clock, issued=issued, components=components)
+        owner = stack.enter_context(psycopg.connect(url, autocommit=True))
+        tenancy = Tenancy(app, client, owner, tokens, live, clock, issued=issued, components=components)
         await tenancy.seed()
         yield tenancy
         for one in opened:
