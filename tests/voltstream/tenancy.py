@@ -55,7 +55,7 @@ VALUES (%s, 'invoice', 2026, %s, %s, %s, %s, %s, 1, 'open', %s, %s, 'EUR', 2, 10
 _LINE: Final = """
 INSERT INTO billing.invoice_line (invoice_id, line, dimension, element, volume, billed, price_micros, vat_ppm,
     excl_micros, incl_micros)
-VALUES (%s, %s, %s, 0, 1, 1, 1000000, 190000, 1000000, 1190000)
+VALUES (%s, %s, %s, NULL, 1, 1, NULL, NULL, 1000000, 1190000)
 """
 
 
