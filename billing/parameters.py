@@ -25,12 +25,14 @@ DocumentId = Annotated[UUID, BeforeValidator(_not_a_number)]
 """In a path."""
 
 Reader = Annotated[Principal, Depends(require_scope("billing:read"))]
-"""Reads documents: a driver their own, anyone else all."""
+"""Reads what is a driver's: a driver their own, anyone else all."""
+DocumentsReader = Annotated[Principal, Depends(require_scope("billing:read", heeds_stations=True))]
+"""Reads documents: a driver their own, anyone else those of the token's stations."""
 Payer = Annotated[Principal, Depends(require_scope("billing:pay"))]
 """Has money moved: a driver for what they owe, anyone else for any document."""
-Office = Annotated[Principal, Depends(require_scope("billing:read_all"))]
-"""Reads what concerns all drivers."""
-Reviewer = Annotated[Principal, Depends(require_scope("billing:review"))]
+Office = Annotated[Principal, Depends(require_scope("billing:read_all", heeds_stations=True))]
+"""Reads what concerns all drivers, at the token's stations."""
+Reviewer = Annotated[Principal, Depends(require_scope("billing:review", heeds_stations=True))]
 Canceller = Annotated[Principal, Depends(require_scope("billing:cancel"))]
 Creditor = Annotated[Principal, Depends(require_scope("billing:credit"))]
 Refunder = Annotated[Principal, Depends(require_scope("billing:refund"))]

@@ -123,6 +123,8 @@ class Gateway:
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI handler. Raises Problem and the errors that kit.web.problem maps."""
         principal = await self._authenticator.require(HTTPConnection(scope), "readings:write", heeds_stations=True)
+        if principal.organisation is not None:  # whose a station is would take a look at the registry for each reading
+            raise Problem(403, _OF_AN_ORGANISATION)
         try:
             form = _form_of(dict(scope["headers"]))
             rules = self._rules(principal.stations, _is_strict(scope["query_string"]))
@@ -279,6 +281,9 @@ def make_router(gateway: Gateway, bytes_max: int) -> APIRouter:
         """Documents the operation; RawRoute calls Gateway.handle instead."""
 
     return router
+
+
+_OF_AN_ORGANISATION: Final = "a token of an organisation sends no readings: use a device's, which names its stations"
 
 
 def _form_of(headers: Mapping[bytes, bytes]) -> _Form:

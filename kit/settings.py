@@ -174,6 +174,12 @@ class Settings(BaseSettings):
         le=3_660,
         description="signed tokens say when they were issued (`iat`) and live no longer; 0: no bound",
     )
+    jwt_organisation_claim: str = Field(
+        "organisation",
+        min_length=1,
+        max_length=256,
+        description="claim with the organisation whose stations a token is for, or a path; a token without: all",
+    )
 
     # Kubernetes mounts a ConfigMap as such a folder. Its files are read again when they change (kit/config/folder.py).
     config_dir: str = Field(

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry
 
+from api.stations.declaration import SERVICE as STATIONS
 from kit.clock import Clock
 from kit.config.runtime import RuntimeConfig
 from kit.database.migrations import migrate
@@ -28,11 +29,14 @@ C = TypeVar("C")
 
 
 def make_schemas(url: str, services: Sequence[Service[Any]], *, prepared: str = "") -> None:
-    """The tables, roles and rights of these services, and those of access tokens.
+    """The tables, roles and rights of these services, of the registry of stations, which says whose a station is, and
+    those of access tokens.
 
     Of what a service prepares beyond its migrations there is only the SQL `prepared`: telemetry's tables are not
     partitioned by time.
     """
+    if STATIONS not in services:
+        services = [STATIONS, *services]
     migrate(url, sources_of(services))
     with connect_sync(url, name="prepare") as connection:
         connection.execute(prepared.encode())

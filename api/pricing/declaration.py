@@ -41,6 +41,7 @@ SERVICE: Final = Service(
         Contract("pricing.documents(bigint[])", "the tariffs of these versions, as they were published"),
         Contract("pricing.bases(uuid[])", "the tariffs that demand rules moved to make these versions"),
     ),
+    reads=("stations.station_overview",),
     consumes=(
         # One at a time: each step of a rule follows the last one, and every event of a minute concerns the same rules.
         Consumes(

@@ -9,11 +9,13 @@ from api.time_zones import checked_time_zone
 from kit.auth.requirements import require_scope
 from kit.auth.token_store import Principal
 
-check_reader = require_scope("analytics:read")
+check_reader = require_scope("analytics:read", heeds_stations=True)
 Reader = Annotated[Principal, Depends(check_reader)]
-Editor = Annotated[Principal, Depends(require_scope("analytics:write"))]
-ReportsReader = Annotated[Principal, Depends(require_scope("reports:read"))]
-ReportsWriter = Annotated[Principal, Depends(require_scope("reports:write"))]
+Editor = Annotated[Principal, Depends(require_scope("analytics:write", heeds_stations=True))]
+FactorsReader = Annotated[Principal, Depends(require_scope("analytics:read"))]
+FactorsEditor = Annotated[Principal, Depends(require_scope("analytics:write"))]
+ReportsReader = Annotated[Principal, Depends(require_scope("reports:read", heeds_stations=True))]
+ReportsWriter = Annotated[Principal, Depends(require_scope("reports:write", heeds_stations=True))]
 MetricInPath = Annotated[
     str, Path(max_length=64, openapi_examples={one: {"value": one} for one in ("energy_delivered", "co2", "mttr")})
 ]

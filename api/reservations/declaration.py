@@ -61,7 +61,7 @@ SERVICE: Final = Service(
         Contract("reservations.reservation_overview", "reservations, without the drivers"),
         Contract("reservations.waiting_overview", "how long drivers wait, without the drivers"),
     ),
-    reads=("pricing.tariffs_at(text[], bigint[])", "pricing.documents(bigint[])"),
+    reads=("stations.station_overview", "pricing.tariffs_at(text[], bigint[])", "pricing.documents(bigint[])"),
     consumes=(
         Consumes(STATION_CREATED, Event[StationChanged], handle=lambda own: own.registry.changed),
         Consumes(STATION_UPDATED, Event[StationChanged], handle=lambda own: own.registry.changed),

@@ -40,6 +40,7 @@ SERVICE: Final = Service(
     migrations=Path(__file__).parent / "migrations",
     reads=(
         "telemetry.session_overview",
+        "stations.station_overview",
         *READS,
         "reservations.claim(uuid, text, text, integer, text, bigint, bigint)",
         "pricing.tariffs_at(text[], bigint[])",

@@ -12,6 +12,7 @@ from uuid import UUID
 import asyncpg
 
 from api.sessions.models import SessionState
+from kit.auth.station_filter import EVERY_STATION, StationFilter, visible
 from kit.clock import to_ms
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
@@ -40,6 +41,7 @@ WHERE ($1::text IS NULL OR r.driver_id = $1) AND ($2::text IS NULL OR r.station_
         WHEN r.session_id IS NULL THEN CASE WHEN r.expires_at > $6 THEN 'requested' ELSE 'expired' END
         WHEN r.completed_at IS NULL THEN 'open' ELSE 'completed' END)
   AND ($7::timestamptz IS NULL OR (r.requested_at, r.id) < ($7, $8::uuid))
+  AND {visible("r.station_id", 10)}
 ORDER BY r.requested_at DESC, r.id DESC LIMIT $9
 """
 # Requests whose time is not over: $1 now, $2 the earliest moment of a request that has not expired.
@@ -180,6 +182,7 @@ class RequestFilter:
     start: datetime | None
     end: datetime | None
     state: SessionState | None
+    only: StationFilter = EVERY_STATION
 
 
 class RequestCursor(Cursor, frozen=True, tag="q"):
@@ -222,9 +225,8 @@ class RequestStore:
         """Up to rows_max requests, newest first."""
         behind = (None, None) if after is None else (from_micros(after.requested_us), after.id)
         state = None if selected.state is None else selected.state.value
-        rows = await self._database.fetch(
-            _PAGE, selected.driver_id, selected.station_id, selected.start, selected.end, state, now, *behind, rows_max
-        )
+        whose = (selected.driver_id, selected.station_id, selected.start, selected.end, state)
+        rows = await self._database.fetch(_PAGE, *whose, now, *behind, rows_max, *selected.only.values)
         return _requests(rows)
 
 

@@ -14,6 +14,7 @@ from api.sessions.request_store import EXPIRY, SCHEMA, StoredRequest
 from api.sessions.responses import state_of
 from api.sessions.service import Found
 from api.sessions.store import SessionStore
+from kit.auth.station_filter import EVERY_STATION, StationFilter
 from kit.clock import Clock
 from kit.messaging.consumer import current_event_context
 from kit.messaging.outbox import Transaction, insert_async
@@ -28,18 +29,25 @@ class RequestService:
         self._clock = clock
 
     async def start(
-        self, connection: Transaction, new: SessionRequest, driver_id: str, requested_by: str
+        self,
+        connection: Transaction,
+        new: SessionRequest,
+        driver_id: str,
+        requested_by: str,
+        only: StationFilter = EVERY_STATION,
     ) -> SessionRequestAccepted:
         """Store and publish the request. Raises Conflict where the driver or the connector has a request or a session
         open, or the connector is reserved for another driver. One at the driver's reserved connector uses the
-        reservation, whether or not it names it."""
+        reservation, whether or not it names it. `only`: the stations of which the caller is told."""
         sessions, place = SessionStore(connection), (new.station_id, new.connector_id)
         await store.lock(connection, [store.driver_lock(driver_id)])
         await store.lock(connection, [store.connector_lock(*place)])
         now = self._clock.now()
         own = await _running(sessions, await store.unsettled_of_driver(connection, driver_id, now))
         if own:
-            raise Conflict(f"driver {driver_id} has {_described(own[0])}; stop it first")
+            seen = await sessions.sees(only, own[0].station_id)
+            what = _described(own[0]) if seen else "a request or a session open at another station"
+            raise Conflict(f"driver {driver_id} has {what}; stop it first")
         others = await _running(sessions, await store.unsettled_at(connection, *place, now))
         if others or await sessions.open_at(*place):
             where = f"connector {new.connector_id} of station {new.station_id}"
@@ -59,6 +67,8 @@ class RequestService:
         )
         reservation_id, refused = await store.claim_connector(connection, request)
         if refused is not None:
+            if only.is_limited and new.reservation_id is not None:  # which may be at a station of others
+                refused = f"reservation {new.reservation_id} is not for this driver and connector now"
             raise Conflict(refused)
         request = request._replace(reservation_id=reservation_id)
         await store.add(connection, request, requested_by)

@@ -20,7 +20,7 @@ from api.sessions.request_store import SCHEMA
 from api.sessions.settings import REMOTE_START
 from api.sessions.store import SessionFilter
 from kit.auth.requirements import require_scope
-from kit.auth.stations import check_covered
+from kit.auth.stations import check_use
 from kit.auth.token_store import Principal
 from kit.config.flags import FlagSubject
 from kit.instants import Instant
@@ -47,9 +47,9 @@ _SEVERAL: Final[dict[str, Any]] = {
 }
 
 Provided = Annotated[SessionsComponents, Depends(provided(SessionsComponents))]
-Reader = Annotated[Principal, Depends(require_scope("sessions:read"))]
-Caller = Annotated[Principal, Depends(require_scope("sessions:write"))]
-Starter = Annotated[Principal, Depends(require_scope("sessions:write", heeds_stations=True))]
+Reader = Annotated[Principal, Depends(require_scope("sessions:read", heeds_stations=True))]
+Caller = Annotated[Principal, Depends(require_scope("sessions:write", heeds_stations=True))]
+Viewer = Annotated[Principal, Depends(require_scope("telemetry:read", heeds_stations=True))]
 
 router = APIRouter(prefix=PATH, tags=["sessions"], route_class=JsonRoute)
 
@@ -80,7 +80,7 @@ async def list_sessions(
     """
     if caller.kind == "driver" and driver_id not in (None, caller.driver_id):
         raise Forbidden("a driver has only their own sessions; leave driver_id out")
-    selected = SessionFilter(station_id, start, end, state)
+    selected = SessionFilter(station_id, start, end, state, caller.only)
     found, key = await sessions.service.list_sessions(selected, driver_id, limit, cursor, caller.own_driver)
     page = SessionPage(sessions=list(found), next=next_url(request.url, key))
     return Response(page.model_dump_json(), headers=link_header(page.next), media_type=JSON)
@@ -95,19 +95,21 @@ async def list_sessions(
         **problems(
             {
                 403: "Another driver's, a station that the token is not for, or starting is switched off",
+                404: "The station is not one of the token's organisation",
                 409: "The driver or the connector has a request or a session open, or another driver reserved it",
             }
         ),
         202: example(examples.REQUESTED),
     },
 )
-async def start(sessions: Provided, caller: Starter, new: SessionRequest, once: Idempotent) -> Response:
+async def start(sessions: Provided, caller: Caller, new: SessionRequest, once: Idempotent) -> Response:
     """Accepted: `session.requested.v1` asks the station. The session can be asked for by its `request_id`.
 
     A driver requests for themself, an operator for the driver whom `driver_id` names. If no session comes of it within
     15 minutes, it expires. Operators may switch starting off by the flag `sessions.remote_start`, for drivers or for
     themselves, and by station; a plug started at the station itself charges as ever.
     """
+    await check_use(sessions.database, caller, new.station_id)
     driver_id = _driver_of(caller, new)
 
     async def work(connection: Transaction) -> StoredResponse:
@@ -115,7 +117,7 @@ async def start(sessions: Provided, caller: Starter, new: SessionRequest, once: 
             raise Forbidden(
                 f"{caller.kind}s cannot start at {new.station_id} now: operators switched it off ({REMOTE_START})"
             )
-        accepted = await sessions.requests.start(connection, new, driver_id, caller.name)
+        accepted = await sessions.requests.start(connection, new, driver_id, caller.name, caller.only)
         body = accepted.model_dump_json().encode()
         return StoredResponse(202, body, location=f"{PATH}/{accepted.request_id}")
 
@@ -139,19 +141,18 @@ async def get_session(
     station_id: Annotated[StationId | None, Query(description="only of this station")] = None,
 ) -> Session:
     """An id that is both is taken as voltstream's. A driver sees only their own; the cost is that to date."""
-    return await sessions.service.get_session(id, station_id, caller.own_driver)
+    return await sessions.service.get_session(id, station_id, caller.own_driver, caller.only)
 
 
 @router.get(
     "/{id}/readings",
     summary="All stored readings of a session",
     response_model=SessionReadings,
-    dependencies=[Depends(require_scope("telemetry:read"))],
     responses={**problems(_UNKNOWN), 200: example(examples.READINGS), 409: _SEVERAL},
 )
-async def readings(sessions: Provided, id: SessionId) -> Response:
+async def readings(sessions: Provided, caller: Viewer, id: SessionId) -> Response:
     """For operators and for audits: the session's consumption and cost follow from them by the rules of ADR 9."""
-    found = await sessions.service.readings(id)
+    found = await sessions.service.readings(id, caller.only)
     return Response(found.model_dump_json(), media_type=JSON)
 
 
@@ -170,7 +171,7 @@ async def stop(
     station_id: Annotated[StationId | None, Query(description="only of this station")] = None,
 ) -> Response:
     """Accepted: `session.stop_requested.v1` asks the station, once, however often this is repeated."""
-    found = await sessions.service.find(id, station_id, caller.own_driver)
+    found = await sessions.service.find(id, station_id, caller.own_driver, caller.only)
 
     async def work(connection: Transaction) -> StoredResponse:
         accepted = await sessions.requests.stop(connection, found, caller.own_driver, caller.name)
@@ -181,7 +182,6 @@ async def stop(
 
 def _driver_of(caller: Principal, new: SessionRequest) -> str:
     """The driver for whom a charge is requested."""
-    check_covered(caller, new.station_id)
     driver_id = caller.own_driver
     if driver_id is None:
         if new.driver_id is None:

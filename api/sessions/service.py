@@ -1,6 +1,7 @@
 """The session queries: of telemetry's sessions and of drivers' requests. No HTTP and no SQL here.
 
-`driver_id` is the driver who asks, for whom other drivers' sessions do not exist; None: an operator asks.
+`driver_id` is the driver who asks, for whom other drivers' sessions do not exist; None: an operator asks, for whom
+those of other stations than `only` these do not.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from api.sessions.readings_store import SessionReadingsStore
 from api.sessions.request_store import RequestCursor, RequestFilter, RequestStore, StoredRequest, request_cursor
 from api.sessions.responses import CANDIDATES_MAX, Row, ambiguous, request_of, session_of
 from api.sessions.store import SessionCursor, SessionFilter, SessionStore, session_cursor
+from kit.auth.station_filter import StationFilter
 from kit.clock import Clock, format_rfc3339, to_ms
 from kit.web.errors import BadQuery, NotFound
 from kit.web.paging import decode_cursor, encode_cursor
@@ -61,24 +63,27 @@ class SessionService:
         self._readings = readings
         self._clock = clock
 
-    async def get_session(self, name: str, station_id: str | None, driver_id: str | None) -> Session:
+    async def get_session(
+        self, name: str, station_id: str | None, driver_id: str | None, only: StationFilter
+    ) -> Session:
         """The session of voltstream's id, of its request's or else of the device's. Raises NotFound and Ambiguous.
 
         While it goes on, with what standing without charging costs."""
-        found, now = await self.find(name, station_id, driver_id), self._clock.now()
+        found, now = await self.find(name, station_id, driver_id, only), self._clock.now()
         answer = found.answer(now)
         if answer.state not in _UNDER_WAY:
             return answer
         tariff = await self._sessions.tariff_at(answer.station_id, to_ms(answer.started_at or now))
         return answer.model_copy(update={"idle_fee": None if tariff is None else idle_fee(exact_tariff(tariff))})
 
-    async def find(self, name: str, station_id: str | None, driver_id: str | None) -> Found:
+    async def find(self, name: str, station_id: str | None, driver_id: str | None, only: StationFilter) -> Found:
         """Find the session as `get_session` does, in its stored form."""
         found = await self._by_own_id(name, driver_id)
-        if found is not None and station_id in (None, found.place[0]):
+        here = found is not None and station_id in (None, found.place[0])
+        if found is not None and here and await self._sessions.sees(only, found.place[0]):
             return found
         if driver_id is None:
-            several = await self._by_name(name, station_id)
+            several = await self._by_name(name, station_id, only)
         else:
             several = await self._own_by_name(driver_id, name, station_id)
         if not several:
@@ -99,8 +104,8 @@ class SessionService:
         row = await self._sessions.by_id(id_ if request is None or request.session_id is None else request.session_id)
         return None if row is None and request is None else Found(row, request)
 
-    async def _by_name(self, name: str, station_id: str | None) -> list[Found]:
-        rows = await self._sessions.by_name(name, station_id, CANDIDATES_MAX + 1)
+    async def _by_name(self, name: str, station_id: str | None, only: StationFilter) -> list[Found]:
+        rows = await self._sessions.by_name(name, station_id, only, CANDIDATES_MAX + 1)
         requests = await self._requests.of_sessions([row["id"] for row in rows])
         return [Found(row, requests.get(row["id"])) for row in rows]
 
@@ -112,10 +117,10 @@ class SessionService:
         rows = await self._sessions.by_ids([request.session_id for request in requests if request.session_id])
         return [Found(rows.get(request.session_id) if request.session_id else None, request) for request in requests]
 
-    async def readings(self, name: str) -> SessionReadings:
+    async def readings(self, name: str, only: StationFilter) -> SessionReadings:
         """All stored readings of a session, from which billing derives its charge. Raises NotFound, Ambiguous and
         BadQuery where there are too many for one response."""
-        row = (await self.find(name, None, None)).row
+        row = (await self.find(name, None, None, only)).row
         if row is None:
             raise NotFound(f"session {name} was requested and has not started: it has no readings")
         columns = await self._readings.readings(row["session_key"], READINGS_MAX + 1)
@@ -160,7 +165,9 @@ class SessionService:
         self, selected: SessionFilter, whose: str | None, limit: int, cursor: str | None
     ) -> tuple[Sequence[Session], str | None]:
         after = decode_cursor(cursor, RequestCursor) if cursor else None
-        filtered = RequestFilter(whose, selected.station_id, selected.start, selected.end, selected.state)
+        filtered = RequestFilter(
+            whose, selected.station_id, selected.start, selected.end, selected.state, selected.only
+        )
         now = self._clock.now()
         requests = await self._requests.page(filtered, now, after, limit + 1)
         page = requests[:limit]

@@ -9,6 +9,7 @@ from uuid import UUID
 import asyncpg
 
 from api.sessions.models import SessionState
+from kit.auth.station_filter import EVERY_STATION, StationFilter, sees, visible
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
 from kit.web.paging import Cursor, Int64, Micros, from_micros, to_micros
@@ -27,7 +28,7 @@ SELECT s.id FROM (
 ) AS s WHERE s.end_reason = 0
 """  # noqa: S608  # our own number
 _BY_NAME: Final = f"""{_SELECT}
-WHERE session_id = $1 AND ($2::text IS NULL OR station_id = $2) AND {_KEPT}
+WHERE session_id = $1 AND ($2::text IS NULL OR station_id = $2) AND {_KEPT} AND {visible("station_id", 4)}
 ORDER BY started_at DESC, session_key DESC LIMIT $3
 """
 _LIST: Final = f"""{_SELECT}
@@ -37,6 +38,7 @@ WHERE ($1::text IS NULL OR station_id = $1)
   AND ($4::text IS NULL OR CASE WHEN end_reason = 0 THEN 'open' WHEN hold <> 0 THEN 'held' WHEN void = 1 THEN 'void'
                                 ELSE 'completed' END = $4)
   AND ($5::timestamptz IS NULL OR (started_at, session_key) < ($5, $6::bigint))
+  AND {visible("station_id", 8)}
 ORDER BY started_at DESC, session_key DESC LIMIT $7
 """
 
@@ -67,6 +69,7 @@ class SessionFilter:
     start: datetime | None
     end: datetime | None
     state: SessionState | None
+    only: StationFilter = EVERY_STATION
 
 
 class SessionStore:
@@ -94,9 +97,15 @@ class SessionStore:
         found: str | None = await self._database.fetchval(_TARIFF, station_id, moment_ms)
         return found
 
-    async def by_name(self, session_id: str, station_id: str | None, rows_max: int) -> list[asyncpg.Record]:
-        """Up to rows_max sessions that devices gave this id, newest first."""
-        return await self._database.fetch(_BY_NAME, session_id, station_id, rows_max)
+    async def sees(self, only: StationFilter, station_id: str) -> bool:
+        """Whether the station passes the filter now."""
+        return await sees(self._database, only, station_id)
+
+    async def by_name(
+        self, session_id: str, station_id: str | None, only: StationFilter, rows_max: int
+    ) -> list[asyncpg.Record]:
+        """Up to rows_max sessions that devices of these stations gave this id, newest first."""
+        return await self._database.fetch(_BY_NAME, session_id, station_id, rows_max, *only.values)
 
     async def list_sessions(
         self, selected: SessionFilter, after: SessionCursor | None, rows_max: int
@@ -104,6 +113,5 @@ class SessionStore:
         """Up to rows_max sessions, newest first."""
         state = None if selected.state is None else str(selected.state)
         behind = (None, None) if after is None else (from_micros(after.started_us), after.session_key)
-        return await self._database.fetch(
-            _LIST, selected.station_id, selected.start, selected.end, state, *behind, rows_max
-        )
+        span = (selected.station_id, selected.start, selected.end)
+        return await self._database.fetch(_LIST, *span, state, *behind, rows_max, *selected.only.values)

@@ -40,6 +40,9 @@ class StationsComponents:
 Provided = Annotated[StationsComponents, Depends(provided(StationsComponents))]
 Editor = Annotated[Principal, Depends(require_scope("stations:write"))]
 READS: Final = Depends(require_scope("stations:read"))
+Reader = Annotated[Principal, Depends(require_scope("stations:read", heeds_stations=True))]
+Seeker = Annotated[Principal, Depends(require_scope("locations:read", heeds_stations=True))]
+"""Of routes about many stations, which keep to those of the token."""
 LOCATES: Final = Depends(require_scope("locations:read"))  # as drivers may
 
 

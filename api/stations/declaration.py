@@ -46,7 +46,7 @@ SERVICE: Final = Service(
     migrations=Path(__file__).parent / "migrations",
     contracts=(
         Contract("stations.rated_powers(text[], smallint[])", "the rated power of each connector that has one"),
-        Contract("stations.station_overview", "stations with their address and position"),
+        Contract("stations.station_overview", "stations with their address and position, and whose they are"),
         Contract("stations.silence_overview", "stations that are expected to speak at an interval of their own"),
         Contract("stations.charger_credentials(text[])", "hashed passwords and certificate subjects of chargers"),
         Contract("stations.connector_overview", "connectors with their kind, rated power and EVSE"),

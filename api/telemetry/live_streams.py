@@ -3,7 +3,8 @@
 A client first gets a snapshot, then the newest document of each connector that changed since its last event. Changes
 are not queued for a slow client: it remembers the version of the view that it has, and skips documents that were
 replaced since. What clients that read as fast as the view changes are sent is put together once for all of them.
-Every second all streams are looked at: one whose token is no longer valid ends.
+Every second all streams are looked at: one whose token is no longer valid ends. Every third time the registry is asked
+which stations a stream of an organisation has now.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import chain
+from itertools import chain, count
 from typing import Final
 from uuid import UUID
 
@@ -34,6 +35,8 @@ _WATCH_AGAIN_S: Final = 1.0
 # A token that is revoked is known to be so a second or two after the next question (kit.auth.authenticator): a stream
 # ends within 5 s of it.
 CHECK_S: Final = 1.0
+_CHECKS_A_LOOK: Final = 3  # at the registry: the stations of 256 streams are 256 queries
+_NEVER_SENT: Final = -1  # older than any version of the mirror
 _DOCUMENTS_PER_PIECE: Final = 512  # ~200 kB: sending a piece costs ~50 us whatever its size
 _KEYS_REMEMBERED_MAX: Final = 200_000  # of recent changes, ~2 MB; a client that lags further is sent its whole view
 _VERSIONS_SHARED: Final = 4  # how far a client may lag to be sent the pieces that are made for others
@@ -45,6 +48,8 @@ STREAMS: Final = Limit(
     "live streams of this token at once",
     "close one, or name all stations in one stream (operators: telemetry.streams_per_token)",
 )
+
+StationsNow = Callable[[], Awaitable[frozenset[str]]]
 
 _log = get_logger(__name__)
 
@@ -61,13 +66,25 @@ class Subscription:
         stations: frozenset[str] | None,
         token_id: UUID | None = None,
         is_allowed: Callable[[], Awaitable[bool]] = _always,
+        stations_now: StationsNow | None = None,
     ) -> None:
+        """`stations_now`: which they are, where that changes."""
         self.stations = stations
+        self.stations_now = stations_now
         self.token_id = token_id
         self.is_allowed = is_allowed
         self.ended = False
         self.version = 0
         self.changed = asyncio.Event()
+
+    async def renew_stations(self) -> None:
+        """Look which stations it has now; of new ones everything is sent. Raises Unavailable."""
+        if self.stations_now is None:
+            return
+        before, self.stations = self.stations, await self.stations_now()
+        if before is not None and not self.stations <= before:
+            self.version = _NEVER_SENT
+            self.changed.set()
 
     def wants(self, key: str) -> bool:
         """Whether the key belongs to one of the stations of this stream."""
@@ -165,8 +182,10 @@ class LiveStreams:
         stations: frozenset[str] | None,
         principal: Principal | None = None,
         is_allowed: Callable[[], Awaitable[bool]] = _always,
+        stations_now: StationsNow | None = None,
     ) -> Subscription:
-        """A new stream of that token, for as long as it is allowed; `leave` must follow.
+        """A new stream of that token, for as long as it is allowed; `leave` must follow. `stations_now`: which its
+        stations are, looked at as often as the token.
 
         Raises Problem 429 where the token has too many, Overloaded where there are too many, Unavailable without a live
         view.
@@ -176,7 +195,7 @@ class LiveStreams:
         if len(self._clients) >= self._streams_max:
             raise Overloaded(f"all {self._streams_max} live streams are in use; try again later", _RETRY_AFTER_S)
         token_id = None if principal is None else self._token_within_bound(principal)
-        client = Subscription(stations, token_id, is_allowed)
+        client = Subscription(stations, token_id, is_allowed, stations_now)
         self._clients.add(client)
         self._by_token[client.token_id] += 1
         if self._following is None:
@@ -295,11 +314,16 @@ class LiveStreams:
             await asyncio.sleep(_WATCH_AGAIN_S)
 
     async def _check(self) -> None:
-        while True:
+        for number in count(1):
             await asyncio.sleep(self._check_s)
             for client in list(self._clients):
                 try:
                     allowed = client.ended or await client.is_allowed()
+                    if allowed and number % _CHECKS_A_LOOK == 0:
+                        await client.renew_stations()
+                except Unavailable as error:  # nobody can move a station meanwhile
+                    _log.warning("stations_unknown", error=str(error))
+                    allowed = True
                 except Exception:  # a bug must not leave streams unlooked at; whether this one may go on is not known
                     _log.exception("token_check_failed")
                     allowed = False

@@ -15,7 +15,7 @@ from api.parameters import StationInPath
 from api.telemetry import examples
 from api.telemetry.components import TelemetryComponents
 from api.telemetry.history.renderings import ARROW, CSV, FORMATS, JSON, to_arrow, to_csv, to_rows
-from api.telemetry.live_streams import EventStream
+from api.telemetry.live_streams import EventStream, StationsNow
 from api.telemetry.models import (
     Energy,
     HistoryPage,
@@ -81,7 +81,8 @@ _UNKNOWN: Final = {404: "The station or its connector is not known"}
 _STREAM: Final = (
     'Server-sent events: `snapshot` first, then `change`, each with data `{"connectors": [live documents]}` and the '
     "newest of every connector that changed; a comment as heartbeat every 15 s. A slow client skips documents that "
-    "were replaced meanwhile. A stream ends within 5 s of the end of its token."
+    "were replaced meanwhile. A stream ends within 5 s of the end of its token, and has the stations of its token's "
+    "organisation as they were registered at most 5 s ago."
 )
 _HISTORY_200: Final[dict[str, Any]] = {
     "description": "A page of rows, the same in each format",
@@ -120,7 +121,7 @@ async def live_fleet(
     limit: Annotated[int, Query(ge=1, le=FLEET_MAX, description="connectors in the list")] = FLEET_DEFAULT,
 ) -> Response:
     """The newest document of each connector, and sums over all of them, listed or not."""
-    fleet = await telemetry.service.live_fleet(stations_within(reader, station_id) or [], limit)
+    fleet = await telemetry.service.live_fleet(stations_within(reader, station_id), reader.organisation, limit)
     total = {name: getattr(fleet, name) for name in LiveTotal.model_fields}
     return _json(
         {
@@ -143,8 +144,14 @@ async def stream_fleet(
     telemetry: Provided, reader: Heeding, still_valid: StillValid, station_id: Stations = None
 ) -> EventStream:
     """Of stations that are not known yet, events come once they send readings."""
-    stations = stations_within(reader, station_id)
-    return await _stream(telemetry, reader, None if stations is None else frozenset(stations), still_valid)
+    named, organisation = stations_within(reader, station_id), reader.organisation
+    if organisation is None:
+        return await _stream(telemetry, reader, None if named is None else frozenset(named), still_valid)
+
+    async def stations_now() -> frozenset[str]:
+        return await telemetry.service.visible(named, organisation) or frozenset()
+
+    return await _stream(telemetry, reader, await stations_now(), still_valid, stations_now)
 
 
 @router.get(
@@ -160,13 +167,13 @@ async def ledger(telemetry: Provided) -> Ledger:
 
 @router.get(
     "/quarantine",
-    dependencies=[_READS],
     summary="Refused items with the reasons, newest first",
     response_model=QuarantinePage,
     responses={**problems(), 200: example(examples.QUARANTINE)},
 )
 async def quarantine(
     telemetry: Provided,
+    reader: Heeding,
     request: Request,
     reason: Annotated[str | None, Query(max_length=64, pattern=PRINTABLE, description="only of this reason")] = None,
     station_id: Annotated[StationId | None, Query(description="only of this station, where it could be read")] = None,
@@ -177,7 +184,7 @@ async def quarantine(
     cursor: CursorInQuery = None,
 ) -> Response:
     """Each item with its reason, as it was received: as text, or as base64 where it is not text."""
-    wanted = QuarantineFilter(reason, station_id, start, end, waiting)
+    wanted = QuarantineFilter(reason, station_id, start, end, waiting, reader.only)
     items, key = await telemetry.service.quarantine(wanted, limit, cursor)
     page = QuarantinePage(items=items, next=next_url(request.url, key))
     return Response(page.model_dump_json(), headers=link_header(page.next), media_type=JSON)
@@ -185,13 +192,12 @@ async def quarantine(
 
 @router.get(
     "/quarantine/{item_id}",
-    dependencies=[_READS],
     summary="One refused item",
     responses={**problems({404: "There is no such item"}), 200: example(examples.QUARANTINED)},
 )
-async def quarantined(telemetry: Provided, item_id: ItemId) -> QuarantinedItem:
+async def quarantined(telemetry: Provided, reader: Heeding, item_id: ItemId) -> QuarantinedItem:
     """Why it was refused, what was received, and whether it was replayed since."""
-    return await telemetry.service.quarantined(item_id)
+    return await telemetry.service.quarantined(item_id, reader.only)
 
 
 @router.get(
@@ -370,9 +376,14 @@ async def stream_station(
 
 
 async def _stream(
-    telemetry: TelemetryComponents, viewer: Principal, stations: frozenset[str] | None, still_valid: TokenCheck
+    telemetry: TelemetryComponents,
+    viewer: Principal,
+    stations: frozenset[str] | None,
+    still_valid: TokenCheck,
+    stations_now: StationsNow | None = None,
 ) -> EventStream:
-    return EventStream(telemetry.streams, await telemetry.streams.subscribe(stations, viewer, still_valid))
+    streams = telemetry.streams
+    return EventStream(streams, await streams.subscribe(stations, viewer, still_valid, stations_now))
 
 
 def _raw(documents: Sequence[bytes]) -> list[msgspec.Raw]:

@@ -42,6 +42,7 @@ from api.telemetry.store import (
     TelemetryStore,
     status_cursor,
 )
+from kit.auth.station_filter import StationFilter
 from kit.clock import Clock, format_rfc3339
 from kit.instants import floor_to
 from kit.live.view import LiveView
@@ -235,13 +236,21 @@ class TelemetryService:
         documents = await self._live.get(LIVE_TOPIC, keys)
         return [documents[key] for key in keys if key in documents]
 
-    async def live_fleet(self, station_ids: Sequence[str], limit: int) -> FleetSnapshot:
-        """The live documents of those stations, or of all where none is named, and their sums."""
-        if station_ids:
-            keys = [_live_key(connector) for connector in await self._store.connectors(station_ids)]
-            documents = await self._live.get(LIVE_TOPIC, keys)
-        else:
+    async def visible(self, named: Sequence[str] | None, organisation: str | None) -> frozenset[str] | None:
+        """The stations that are named and now the organisation's; None: all there are."""
+        if organisation is not None:
+            return await self._store.stations_of(organisation, named)
+        return None if named is None else frozenset(named)
+
+    async def live_fleet(self, named: Sequence[str] | None, organisation: str | None, limit: int) -> FleetSnapshot:
+        """The live documents of those stations, or of all where none is named, and their sums. One that is not of the
+        organisation is silent, as one that nobody knows."""
+        seen = await self.visible(named, organisation)
+        if seen is None:
             documents = await self._live.all(LIVE_TOPIC)
+        else:
+            keys = [_live_key(connector) for connector in await self._store.connectors(sorted(seen))]
+            documents = await self._live.get(LIVE_TOPIC, keys)
         by_status: dict[str, int] = defaultdict(int)
         power_mw = 0  # in thousandths: the sum is exact in any order
         for key, document in documents.items():
@@ -253,7 +262,7 @@ class TelemetryService:
         return FleetSnapshot(
             documents=[documents[key] for key in sorted(documents, key=_live_order)[:limit]],
             truncated=len(documents) > limit,
-            silent=sorted(set(station_ids) - live_stations),
+            silent=sorted(set(named or seen or ()) - live_stations),
             stations=len(live_stations),
             connectors=len(documents),
             by_status=dict(by_status),
@@ -279,9 +288,9 @@ class TelemetryService:
         items = [_quarantined(row) for row in rows[:limit]]
         return items, encode_cursor(QuarantineCursor(items[-1].id)) if len(rows) > limit else None
 
-    async def quarantined(self, item_id: int) -> QuarantinedItem:
-        """One refused item. Raises NotFound."""
-        row = await self._store.quarantined(item_id)
+    async def quarantined(self, item_id: int, only: StationFilter) -> QuarantinedItem:
+        """One refused item of these stations. Raises NotFound."""
+        row = await self._store.quarantined(item_id, only)
         if row is None:
             raise NotFound(f"there is no item {item_id} in quarantine; it may have been dropped since")
         return _quarantined(row)

@@ -10,6 +10,7 @@ import asyncpg
 import msgspec
 
 from api.telemetry.history.store import STORED_WINDOWS, Connector, Span
+from kit.auth.station_filter import EVERY_STATION, StationFilter, visible
 from kit.database.postgres import Database
 from kit.web.paging import Cursor, Int16, Int32, Int64, Micros, from_micros, to_micros
 from schemas.reading import STATION_ID_CHARS_MAX
@@ -98,10 +99,14 @@ _QUARANTINE: Final = f"""
 SELECT {_ITEM} FROM telemetry.quarantine
 WHERE id < $1 AND ($2::text IS NULL OR reason = $2) AND ($3::text IS NULL OR station_id = $3)
   AND ($4::timestamptz IS NULL OR received_at >= $4) AND ($5::timestamptz IS NULL OR received_at < $5)
-  AND ($6 IS NOT TRUE OR replayed_at IS NULL)
+  AND ($6 IS NOT TRUE OR replayed_at IS NULL) AND {visible("station_id", 8)}
 ORDER BY id DESC LIMIT $7
 """  # noqa: S608  # our own names
-_QUARANTINED: Final = f"SELECT {_ITEM} FROM telemetry.quarantine WHERE id = $1"  # noqa: S608  # our own names
+_QUARANTINED: Final = f"SELECT {_ITEM} FROM telemetry.quarantine WHERE id = $1 AND {visible('station_id', 2)}"  # noqa: S608  # our own names
+_OF_ORGANISATION: Final = """
+SELECT station_id FROM stations.station_overview
+WHERE organisation = $1 AND ($2::text[] IS NULL OR station_id = ANY ($2::text[]))
+"""
 _WAITING: Final = "station_id = $1 AND reason = 'unclaimed' AND replayed_at IS NULL"
 _UNCLAIMED_ITEMS: Final = f"SELECT id, raw FROM telemetry.quarantine WHERE {_WAITING} ORDER BY id LIMIT $2"  # noqa: S608  # our own text
 _UNCLAIMED_LEFT: Final = f"SELECT count(*) FROM telemetry.quarantine WHERE {_WAITING}"  # noqa: S608  # our own text
@@ -129,6 +134,7 @@ class QuarantineFilter:
     start: datetime | None = None  # received at or after
     end: datetime | None = None  # received before
     waiting: bool = False  # only those that were not replayed
+    only: StationFilter = EVERY_STATION
 
 
 class QuarantineCursor(Cursor, frozen=True, tag="q"):
@@ -222,8 +228,14 @@ class TelemetryStore:
         """Up to rows_max quarantined items, newest first."""
         before = _INT64_MAX if after is None else after.id
         bounds = (wanted.start, wanted.end, wanted.waiting)
-        return await self._database.fetch(_QUARANTINE, before, wanted.reason, wanted.station_id, *bounds, rows_max)
+        return await self._database.fetch(
+            _QUARANTINE, before, wanted.reason, wanted.station_id, *bounds, rows_max, *wanted.only.values
+        )
 
-    async def quarantined(self, item_id: int) -> asyncpg.Record | None:
+    async def quarantined(self, item_id: int, only: StationFilter) -> asyncpg.Record | None:
         """One of them."""
-        return await self._database.fetchrow(_QUARANTINED, item_id)
+        return await self._database.fetchrow(_QUARANTINED, item_id, *only.values)
+
+    async def stations_of(self, organisation: str, named: Sequence[str] | None) -> frozenset[str]:
+        """The organisation's stations as they are registered now, of those that are named."""
+        return frozenset(row[0] for row in await self._database.fetch(_OF_ORGANISATION, organisation, named))

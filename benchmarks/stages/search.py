@@ -29,6 +29,7 @@ from api.stations.status.service import StatusService
 from api.stations.status.store import StatusStore
 from benchmarks.report import Result, phase
 from benchmarks.run import BenchmarkRun
+from kit.auth.station_filter import EVERY_STATION
 from kit.clock import SystemClock, format_rfc3339
 from kit.database.postgres import Database, open_database
 from kit.messaging.consumer import Delivered, EventContext
@@ -138,7 +139,7 @@ async def _measure(url: str, cities: Sequence[tuple[float, float]], questions: i
     async def ask(**asked: Any) -> None:
         latitude, longitude = dice.choice(cities)
         here = {"latitude": Decimal(f"{latitude:.6f}"), "longitude": Decimal(f"{longitude + dice.gauss(0, 0.01):.6f}")}
-        page, _ = await service.search(Search.model_validate({**here, **asked}))
+        page, _ = await service.search(Search.model_validate({**here, **asked}), EVERY_STATION)
         key = [
             (one.price_10_kwh.amount if one.price_10_kwh else Decimal(10**9)) if asked.get("sort") else one.distance_m
             for one in page.stations

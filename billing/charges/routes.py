@@ -44,7 +44,7 @@ router = APIRouter(route_class=JsonRoute)
 async def list_charges(
     request: Request,
     billing: Provided,
-    _: Office,
+    reader: Office,
     status: Annotated[ListedStatus | None, Query(description="default: all that wait for a person")] = None,
     station_id: Annotated[StationId | None, Query()] = None,
     driver_id: Annotated[DriverId | None, Query()] = None,
@@ -55,7 +55,8 @@ async def list_charges(
 ) -> Response:
     """A session's totals by billing and by the stream, side by side. When a later revision of the session is
     invoiced, its charge is not listed any more."""
-    wanted = ChargeFilter(None if status is None else CdrStatus(status), station_id, driver_id, reason)
+    asked = None if status is None else CdrStatus(status)
+    wanted = ChargeFilter(asked, station_id, driver_id, reason, only=reader.only)
     charges, key = await billing.charges.list_charges(wanted, min_age_s, limit, cursor)
     page = ChargePage(charges=list(charges), next=next_url(request.url, key))
     return Response(page.model_dump_json(), headers=link_header(page.next), media_type="application/json")
@@ -67,9 +68,9 @@ async def list_charges(
     summary="A charge, with what people decided about it",
     responses={**problems({404: "No such charge"}), 200: example(examples.DETAIL)},
 )
-async def get_charge(id: UUID, billing: Provided, _: Office) -> ChargeDetail:
+async def get_charge(id: UUID, billing: Provided, reader: Office) -> ChargeDetail:
     """By its id, or by its session's: then the newest version."""
-    return await billing.charges.get_charge(id)
+    return await billing.charges.get_charge(id, reader.only)
 
 
 @router.post(
@@ -115,7 +116,7 @@ async def _decide(
     billing: Billing, id_: UUID, kind: DecisionKind, wanted: Review, who: Principal, once: RequestIdentity
 ) -> Response:
     async def work(connection: Transaction) -> StoredResponse:
-        charge = await billing.charges.decide(connection, id_, kind, wanted, who.name)
+        charge = await billing.charges.decide(connection, id_, kind, wanted, who.name, who.only)
         return StoredResponse(201, charge.model_dump_json().encode(), location=f"{PREFIX}/charges/{charge.id}")
 
     return await once.do(billing.database, "billing", work)

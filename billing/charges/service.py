@@ -28,6 +28,7 @@ from billing.invoicing.poster import InvoicePoster, Released
 from billing.invoicing.rules import InvoicingRules
 from billing.invoicing.store import draft_of, lock
 from kit.audit.recording import record
+from kit.auth.station_filter import StationFilter
 from kit.clock import Clock
 from kit.messaging.consumer import current_event_context
 from kit.messaging.outbox import Transaction
@@ -73,22 +74,29 @@ class ChargeService:
         charges = [RecordedCharge(**_charge(row)) for row in page]
         return charges, None if last is None else encode_cursor(last)
 
-    async def get_charge(self, charge_id: UUID) -> ChargeDetail:
-        """A charge with the decisions about it. Raises NotFound."""
-        found = await self._store.detail(charge_id)
+    async def get_charge(self, charge_id: UUID, only: StationFilter) -> ChargeDetail:
+        """A charge at these stations with the decisions about it. Raises NotFound."""
+        found = await self._store.detail(charge_id, only)
         if found is None:
             raise NotFound(f"no charge {charge_id}")
         return _detail(*found)
 
     async def decide(
-        self, connection: Transaction, charge_id: UUID, kind: DecisionKind, review: Review, who: str
+        self,
+        connection: Transaction,
+        charge_id: UUID,
+        kind: DecisionKind,
+        review: Review,
+        who: str,
+        only: StationFilter,
     ) -> ChargeDetail:
-        """Record a decision of a person, with the documents that follow from it; the charge as it is then.
+        """Record a decision of a person on a charge at these stations, with the documents that follow from it; the
+        charge as it is then.
 
         `connection`: of an open transaction, which commits at once. Raises NotFound, Conflict, BadQuery.
         """
         await lock(connection)
-        row = await store.whole(connection, charge_id)
+        row = await store.whole(connection, charge_id, only)
         if row is None:
             raise NotFound(f"no charge {charge_id}")
         if row["id"] != row["newest_id"]:

@@ -10,6 +10,7 @@ import asyncpg
 import msgspec
 
 from billing.documents import WAITING, CdrStatus
+from kit.auth.station_filter import EVERY_STATION, StationFilter, visible
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
 from kit.web.paging import Cursor, Micros, from_micros
@@ -27,20 +28,20 @@ _CONDITIONS: Final = {
     "reason": "{} = ANY (c.reasons)",
     "noted_before": "c.created_at <= {}",
 }
-_WHOLE: Final = """
+_WHOLE: Final = f"""
 SELECT c.*, t.tariff, newest.id AS newest_id
 FROM billing.cdr AS c
 LEFT JOIN billing.tariff_version AS t ON t.version = c.tariff_version
 JOIN billing.cdr AS newest ON newest.subject_id = c.subject_id AND newest.current
-WHERE c.id = $1 OR (c.subject_id = $1 AND c.current)
-"""
+WHERE (c.id = $1 OR (c.subject_id = $1 AND c.current)) AND {visible("c.station_id", 2)}
+"""  # noqa: S608  # our own names
 _DETAIL: Final = f"""
 SELECT {_COLUMNS}, c.subject_id,
        coalesce((SELECT i.id FROM billing.invoice AS i
                  WHERE i.subject_id = c.subject_id AND i.kind = 'invoice' AND i.status IN ('open', 'paid')),
                 (SELECT k.statement_id FROM billing.collected_charge AS k
                  WHERE k.subject_id = c.subject_id AND k.invoiced)) AS invoice_id
-FROM billing.cdr AS c WHERE c.id = $1 OR (c.subject_id = $1 AND c.current)
+FROM billing.cdr AS c WHERE (c.id = $1 OR (c.subject_id = $1 AND c.current)) AND {visible("c.station_id", 2)}
 """  # noqa: S608  # our own names
 
 
@@ -85,6 +86,7 @@ class ChargeFilter:
     driver_id: str | None = None
     reason: str | None = None
     noted_before: datetime | None = None
+    only: StationFilter = EVERY_STATION
 
 
 class ChargeStore:
@@ -104,6 +106,9 @@ class ChargeStore:
         if after is not None:
             arguments += [from_micros(after.created_us), after.id]
             conditions.append(f"(c.created_at, c.id) > (${len(arguments) - 1}, ${len(arguments)})")
+        if wanted.only.is_limited:
+            conditions.append(visible("c.station_id", len(arguments) + 1))
+            arguments += wanted.only.values
         listed = ", ".join(f"'{CdrStatus(status)}'" for status in statuses)
         where = " AND ".join(["c.current", f"c.status IN ({listed})", *conditions])
         query = (
@@ -112,21 +117,27 @@ class ChargeStore:
         )
         return await self._database.fetch(query, *arguments, rows_max)
 
-    async def detail(self, charge_id: UUID) -> tuple[asyncpg.Record, Sequence[asyncpg.Record]] | None:
-        """A charge by its id, or a subject's newest, and the decisions on its subject, oldest first."""
+    async def detail(
+        self, charge_id: UUID, only: StationFilter
+    ) -> tuple[asyncpg.Record, Sequence[asyncpg.Record]] | None:
+        """A charge at these stations by its id, or a subject's newest, and the decisions on its subject, oldest
+        first."""
         async with self._database.transaction() as connection:
-            return await detail(connection, charge_id)
+            return await detail(connection, charge_id, only)
 
 
-async def detail(connection: Transaction, charge_id: UUID) -> tuple[asyncpg.Record, Sequence[asyncpg.Record]] | None:
+async def detail(
+    connection: Transaction, charge_id: UUID, only: StationFilter = EVERY_STATION
+) -> tuple[asyncpg.Record, Sequence[asyncpg.Record]] | None:
     """The same within a transaction."""
-    row = await connection.fetchrow(_DETAIL, charge_id)
+    row = await connection.fetchrow(_DETAIL, charge_id, *only.values)
     return None if row is None else (row, await connection.fetch(_DECISIONS, row["subject_id"]))
 
 
-async def whole(connection: Transaction, charge_id: UUID) -> Mapping[str, Any] | None:
-    """All columns of a CDR by its id, or of a subject's newest, its tariff, and `newest_id`, of its subject."""
-    row: Mapping[str, Any] | None = await connection.fetchrow(_WHOLE, charge_id)
+async def whole(connection: Transaction, charge_id: UUID, only: StationFilter) -> Mapping[str, Any] | None:
+    """All columns of a CDR at these stations by its id, or of a subject's newest, its tariff, and `newest_id`, of its
+    subject."""
+    row: Mapping[str, Any] | None = await connection.fetchrow(_WHOLE, charge_id, *only.values)
     return row
 
 

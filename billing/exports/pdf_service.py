@@ -5,6 +5,7 @@ from uuid import UUID
 
 from billing.exports.document_pdf import render_pdf
 from billing.invoices.service import DocumentReader
+from kit.auth.station_filter import EVERY_STATION, StationFilter
 
 
 class PdfService:
@@ -13,7 +14,8 @@ class PdfService:
     def __init__(self, documents: DocumentReader) -> None:
         self._documents = documents
 
-    async def pdf(self, invoice_id: UUID, own: str | None) -> tuple[str, bytes]:
-        """The document's number and its PDF. `own`: only a document of that driver. Raises NotFound, Unavailable."""
-        detail = await self._documents.read(invoice_id, own)
+    async def pdf(self, invoice_id: UUID, own: str | None, only: StationFilter = EVERY_STATION) -> tuple[str, bytes]:
+        """The document's number and its PDF. `own`: only one of that driver; `only`: of these stations. Raises
+        NotFound, Unavailable."""
+        detail = await self._documents.read(invoice_id, own, only)
         return detail.number, await asyncio.to_thread(render_pdf, detail)

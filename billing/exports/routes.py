@@ -14,7 +14,7 @@ from billing.exports import examples
 from billing.exports.models import LeftOutPage
 from billing.exports.service import ExportFormat
 from billing.exports.store import ExportFilter
-from billing.parameters import DocumentId, Office, Reader
+from billing.parameters import DocumentId, DocumentsReader, Office
 from kit.clock import format_rfc3339
 from kit.instants import Instant
 from kit.web.errors import BadQuery
@@ -40,6 +40,7 @@ router = APIRouter()
 
 
 def wanted_documents(
+    reader: Office,
     start: Annotated[Instant | None, Query(alias="from", description="issued then or later")] = None,
     end: Annotated[Instant | None, Query(alias="to", description="issued before")] = None,
     driver_id: Annotated[DriverId | None, Query()] = None,
@@ -47,10 +48,10 @@ def wanted_documents(
     status: Annotated[InvoiceStatus | None, Query()] = None,
     kind: Annotated[InvoiceKind | None, Query()] = None,
 ) -> ExportFilter:
-    """The documents that a query names. Raises BadQuery."""
+    """The documents that a query names, of the token's stations. Raises BadQuery."""
     if start is not None and end is not None and start >= end:
         raise BadQuery(f"from ({format_rfc3339(start)}) must be before to ({format_rfc3339(end)})")
-    return ExportFilter(start, end, driver_id, station_id, status, kind)
+    return ExportFilter(start, end, driver_id, station_id, status, kind, reader.only)
 
 
 Wanted = Annotated[ExportFilter, Depends(wanted_documents)]
@@ -72,7 +73,6 @@ Wanted = Annotated[ExportFilter, Depends(wanted_documents)]
 )
 async def export(
     billing: Provided,
-    _: Office,
     wanted: Wanted,
     format_: Annotated[ExportFormat, Query(alias="format")] = ExportFormat.CSV,
 ) -> Response:
@@ -99,7 +99,6 @@ async def export(
 async def left_out(
     request: Request,
     billing: Provided,
-    _: Office,
     wanted: Wanted,
     limit: Annotated[int, Query(ge=1, le=LEFT_OUT_MAX, description="documents on a page")] = LEFT_OUT_DEFAULT,
     cursor: CursorInQuery = None,
@@ -121,14 +120,14 @@ async def left_out(
 )
 async def pdf(
     id: DocumentId,
-    principal: Reader,
+    principal: DocumentsReader,
     billing: Provided,
     format_: Annotated[PdfFormat, Query(alias="format", description="facturx: with the e-invoice inside")] = "pdf",
 ) -> Response:
     """PDF/A-3. The same document gives the same bytes, until its payment moves. A Factur-X PDF (profile EN 16931) is an
     e-invoice, which wants a customer and a seller as the standard has them."""
-    own = principal.own_driver
-    number, body = await (billing.einvoices.facturx(id, own) if format_ == "facturx" else billing.pdfs.pdf(id, own))
+    make = billing.einvoices.facturx if format_ == "facturx" else billing.pdfs.pdf
+    number, body = await make(id, principal.own_driver, principal.only)
     return Response(body, 200, {"Content-Disposition": f'inline; filename="{number}.pdf"'}, _PDF)
 
 

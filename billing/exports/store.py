@@ -22,6 +22,8 @@ from billing.exports.charge_queries import (
     SESSION_ID,
 )
 from billing.exports.place_queries import MISSING, PLACE, PLACE_FACTS
+from billing.whole_documents import visible_document
+from kit.auth.station_filter import EVERY_STATION, StationFilter
 from kit.database.postgres import COPY_GATHER_S, Database
 from kit.spreadsheets import FORMULA
 from kit.web.paging import Cursor, Int16, Int64
@@ -183,6 +185,7 @@ class ExportFilter:
     station_id: str | None = None
     status: InvoiceStatus | None = None
     kind: InvoiceKind | None = None
+    only: StationFilter = EVERY_STATION
 
 
 _CONDITIONS: Final = {
@@ -217,8 +220,11 @@ class Snapshot:
         self._connection = connection
         asked = {name: value for name in _CONDITIONS if (value := getattr(wanted, name)) is not None}
         places = [_CONDITIONS[name].format(f"${place}") for place, name in enumerate(asked, 1)]
-        self._where = f"WHERE {' AND '.join(places) or 'true'}"
         self._arguments = list(asked.values())
+        if wanted.only.is_limited:
+            places.append(visible_document("i", len(asked) + 1))
+            self._arguments += wanted.only.values
+        self._where = f"WHERE {' AND '.join(places) or 'true'}"
 
     async def totals(self) -> list[asyncpg.Record]:
         """One row per currency: documents, and the sums of their amounts."""

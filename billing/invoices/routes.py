@@ -12,7 +12,7 @@ from billing.invoices import examples
 from billing.invoices.models import Cancellation, Explanation, Invoice, InvoiceDetail, InvoicePage
 from billing.invoices.service import place_of
 from billing.invoices.store import InvoiceFilter
-from billing.parameters import Canceller, DocumentId, Reader
+from billing.parameters import Canceller, DocumentId, DocumentsReader
 from kit.instants import Instant
 from kit.messaging.outbox import Transaction
 from kit.web.idempotency import Idempotent, StoredResponse
@@ -39,7 +39,7 @@ router = APIRouter(route_class=JsonRoute)
 async def list_invoices(
     request: Request,
     billing: Provided,
-    principal: Reader,
+    principal: DocumentsReader,
     driver_id: Annotated[DriverId | None, Query(description="default: all that you may see")] = None,
     station_id: Annotated[StationId | None, Query()] = None,
     session_id: Annotated[UUID | None, Query(description="voltstream's id")] = None,
@@ -51,8 +51,11 @@ async def list_invoices(
     limit: Annotated[int, Query(ge=1, le=INVOICES_MAX, description="documents on a page")] = INVOICES_DEFAULT,
     cursor: CursorInQuery = None,
 ) -> Response:
-    """Ordered by number, newest first. Pages never repeat a document, whatever is issued meanwhile."""
-    wanted = InvoiceFilter(driver_id, station_id, session_id, status, kind, start, end, place_of(number))
+    """Ordered by number, newest first. Pages never repeat a document, whatever is issued meanwhile. Whose token is for
+    some stations has documents that are of these alone: collective invoices whose charges all are."""
+    wanted = InvoiceFilter(
+        driver_id, station_id, session_id, status, kind, start, end, place_of(number), only=principal.only
+    )
     invoices, key = await billing.invoices.list_invoices(wanted, principal.own_driver, limit, cursor)
     page = InvoicePage(invoices=list(invoices), next=next_url(request.url, key))
     return Response(page.model_dump_json(), headers=link_header(page.next), media_type="application/json")
@@ -64,9 +67,9 @@ async def list_invoices(
     summary="An invoice or credit note, whole",
     responses={**problems(_NOT_FOUND), 200: example(examples.DETAIL)},
 )
-async def get_invoice(id: DocumentId, principal: Reader, billing: Provided) -> InvoiceDetail:
+async def get_invoice(id: DocumentId, principal: DocumentsReader, billing: Provided) -> InvoiceDetail:
     """With its lines, what it is about, and its payments."""
-    return await billing.invoices.get_invoice(id, principal.own_driver)
+    return await billing.invoices.get_invoice(id, principal.own_driver, principal.only)
 
 
 @router.get(
@@ -77,11 +80,11 @@ async def get_invoice(id: DocumentId, principal: Reader, billing: Provided) -> I
         200: example(examples.EXPLANATION),
     },
 )
-async def explain(id: DocumentId, principal: Reader, billing: Provided) -> Explanation:
+async def explain(id: DocumentId, principal: DocumentsReader, billing: Provided) -> Explanation:
     """Computed again from the stored readings (of a reservation: its times), with the document's sign, and compared
     with the document. Where later readings put another invoice in its place, `remark` says which, and the document
     is compared with what its own CDR says was used."""
-    return await billing.invoices.explain(id, principal.own_driver)
+    return await billing.invoices.explain(id, principal.own_driver, principal.only)
 
 
 @router.post(

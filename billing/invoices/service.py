@@ -30,6 +30,7 @@ from billing.parameters import NUMBER
 from billing.parties import Seller, Terms
 from billing.rating import MeterBefore, NoReadings
 from billing.readings_source import ReadingsSource, StoredReadings
+from kit.auth.station_filter import EVERY_STATION, StationFilter
 from kit.clock import format_rfc3339
 from kit.messaging.consumer import current_event_context
 from kit.messaging.outbox import Transaction
@@ -63,13 +64,15 @@ class InvoiceService:
         key = encode_cursor(InvoiceCursor(page[-1].year, page[-1].sequence)) if len(found) > limit else None
         return [invoice_of(invoice) for invoice in page], key
 
-    async def get_invoice(self, invoice_id: UUID, own: str | None) -> InvoiceDetail:
+    async def get_invoice(
+        self, invoice_id: UUID, own: str | None, only: StationFilter = EVERY_STATION
+    ) -> InvoiceDetail:
         """A document, whole. Raises NotFound."""
-        return await self._details.read(invoice_id, own)
+        return await self._details.read(invoice_id, own, only)
 
-    async def explain(self, invoice_id: UUID, own: str | None) -> Explanation:
+    async def explain(self, invoice_id: UUID, own: str | None, only: StationFilter = EVERY_STATION) -> Explanation:
         """How the amount follows from what is stored. Raises NotFound, Conflict, SourceFailed, Unavailable."""
-        row = await _row(self._store, invoice_id, own)
+        row = await _row(self._store, invoice_id, own, only)
         invoice = to_document(row)
         if row["subject_kind"] == SubjectKind.STATEMENT:
             raise Conflict(f"{invoice.number} is a collective invoice: its charges are explained by their readings")
@@ -131,9 +134,10 @@ class DocumentReader:
         self._seller = seller
         self._terms = terms
 
-    async def read(self, invoice_id: UUID, own: str | None) -> InvoiceDetail:
-        """A document. `own`: only a document of that driver. Raises NotFound, Unavailable."""
-        row = await _row(self._store, invoice_id, own)
+    async def read(self, invoice_id: UUID, own: str | None, only: StationFilter = EVERY_STATION) -> InvoiceDetail:
+        """A document. `own`: only one of that driver; `only`: of these stations, as are the documents that it is set
+        off against. Raises NotFound, Unavailable."""
+        row = await _row(self._store, invoice_id, own, only)
         invoice = to_document(row)
         lines = [DocumentLine(**line) for line in await self._store.lines(invoice_id)]
         payments = [payment_of(payment, invoice.minor_digits) for payment in await self._store.payments(invoice_id)]
@@ -141,13 +145,13 @@ class DocumentReader:
         groups = {one["line"]: one["label"] for one in await self._store.groups(invoice_id)} if collective else {}
         return detail_of(
             *(invoice, row, lines, payments, terms_from(row, self._seller, self._terms), groups),
-            set_offs=await self._store.set_offs(invoice_id),
+            set_offs=await self._store.set_offs(invoice_id, only),
             refundable_minor=await self._store.refundable_minor(invoice),
         )
 
 
-async def _row(store: InvoiceStore, invoice_id: UUID, own: str | None) -> Mapping[str, Any]:
-    row: Mapping[str, Any] | None = await store.detail(invoice_id, own)
+async def _row(store: InvoiceStore, invoice_id: UUID, own: str | None, only: StationFilter) -> Mapping[str, Any]:
+    row: Mapping[str, Any] | None = await store.detail(invoice_id, own, only)
     if row is None:
         raise NotFound(f"no invoice {invoice_id}" + (" of yours" if own else ""))
     return row

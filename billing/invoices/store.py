@@ -13,6 +13,8 @@ from billing.documents import Document, InvoiceKind, InvoiceStatus
 from billing.invoicing.store import INVOICE_COLUMNS, to_document
 from billing.setoffs.allocation import refundable_minor
 from billing.setoffs.service import differences
+from billing.whole_documents import visible_document
+from kit.auth.station_filter import EVERY_STATION, StationFilter
 from kit.database.postgres import Database
 from kit.web.paging import Cursor, Int64
 
@@ -32,7 +34,7 @@ LEFT JOIN billing.tariff_version AS t ON t.version = c.tariff_version
 LEFT JOIN billing.document_terms AS p ON p.invoice_id = i.id
 LEFT JOIN billing.invoice AS n ON n.id = i.credits
 LEFT JOIN billing.document_terms AS np ON np.invoice_id = i.credits
-WHERE i.id = $1 AND ($2::text IS NULL OR i.driver_id = $2)
+WHERE i.id = $1 AND ($2::text IS NULL OR i.driver_id = $2) AND {visible_document("i", 3)}
 """  # noqa: S608  # our own names
 _CURRENT: Final = f"""
 SELECT {_CDR} FROM billing.cdr AS c
@@ -66,12 +68,12 @@ _PAYMENTS: Final = """
 SELECT id, kind, provider, status, amount_minor, error, created_at, changed_at
 FROM billing.payment WHERE invoice_id = $1 ORDER BY attempt
 """
-_SET_OFFS: Final = """
+_SET_OFFS: Final = f"""
 SELECT o.id, o.number, s.amount_minor, s.set_off_at
 FROM billing.set_off AS s
 JOIN billing.invoice AS o ON o.id = CASE WHEN s.invoice_id = $1 THEN s.credit_note_id ELSE s.invoice_id END
-WHERE s.invoice_id = $1 OR s.credit_note_id = $1 ORDER BY o.year, o.sequence
-"""
+WHERE (s.invoice_id = $1 OR s.credit_note_id = $1) AND {visible_document("o", 2)} ORDER BY o.year, o.sequence
+"""  # noqa: S608  # our own names
 # The credit notes of an invoice, in the order of issue, and what was paid of it.
 _CREDITED: Final = """
 SELECT n.id, -n.payable_minor AS credited_minor FROM billing.invoice AS n WHERE n.credits = $1 ORDER BY year, sequence
@@ -154,6 +156,7 @@ class InvoiceFilter:
     end: datetime | None = None
     place: tuple[int, int] | None = None  # year and sequence
     own: str | None = None  # only this driver's, whatever else is asked for
+    only: StationFilter = EVERY_STATION
 
 
 class InvoiceStore:
@@ -174,6 +177,9 @@ class InvoiceStore:
             places = [f"${len(arguments) + place}" for place in range(1, len(values) + 1)]
             conditions.append(condition.format(places[0] if len(places) == 1 else f"({', '.join(places)})"))
             arguments += values
+        if wanted.only.is_limited:
+            conditions.append(visible_document("i", len(arguments) + 1))
+            arguments += wanted.only.values
         if after is not None:
             conditions.append(f"(year, sequence) < (${len(arguments) + 1}, ${len(arguments) + 2})")
             arguments += (after.year, after.sequence)
@@ -184,9 +190,9 @@ class InvoiceStore:
         )
         return [to_document(row) for row in await self._database.fetch(query, *arguments, rows_max)]
 
-    async def detail(self, invoice_id: UUID, own: str | None) -> asyncpg.Record | None:
-        """A document with its CDR's and its tariff's columns; of that driver alone, if given."""
-        return await self._database.fetchrow(_DETAIL, invoice_id, own)
+    async def detail(self, invoice_id: UUID, own: str | None, only: StationFilter) -> asyncpg.Record | None:
+        """A document with its CDR's and its tariff's columns; of that driver alone, if given, and of these stations."""
+        return await self._database.fetchrow(_DETAIL, invoice_id, own, *only.values)
 
     async def current_cdr(self, subject_id: UUID) -> asyncpg.Record | None:
         """The newest CDR of a subject with its tariff, columns as in `detail`."""
@@ -208,9 +214,10 @@ class InvoiceStore:
         """A document's payments, oldest first."""
         return await self._database.fetch(_PAYMENTS, invoice_id)
 
-    async def set_offs(self, invoice_id: UUID) -> list[asyncpg.Record]:
-        """What credit notes paid of an invoice, or a credit note of invoices: the other document and the amount."""
-        return await self._database.fetch(_SET_OFFS, invoice_id)
+    async def set_offs(self, invoice_id: UUID, only: StationFilter) -> list[asyncpg.Record]:
+        """What credit notes paid of an invoice, or a credit note of invoices: the other document, of these stations,
+        and the amount."""
+        return await self._database.fetch(_SET_OFFS, invoice_id, *only.values)
 
     async def refundable_minor(self, note: Document) -> int | None:
         """What had been paid of a credit note, and goes back; None: it is none."""

@@ -136,13 +136,13 @@ class Authenticator:
         """The first principal of the request's token that has the scope.
 
         A token that is for some stations only is for a route about one of them, by its path, or for one that itself
-        `heeds_stations`. Raises as `authenticate`, or Problem 403.
+        `heeds_stations`. Raises as `authenticate`, Problem 403, and 404 where the station is not its organisation's.
         """
         principals = await self._verified(request)
         for principal in principals:
             if scope in principal.scopes:
-                if principal.stations is not None and not heeds_stations:
-                    check_station(principal, request.scope.get("path_params", {}).get("station_id"))
+                if principal.is_limited and not heeds_stations:
+                    await self._check_station(principal, request)
                 request.scope[ACCEPTED] = scope
                 request.scope.setdefault(PRINCIPAL, principal)
                 return principal
@@ -167,7 +167,8 @@ class Authenticator:
         if principals is not None:
             for principal in principals:
                 if scope in principal.scopes:
-                    return principal
+                    # Whose a station is takes a look at the registry.
+                    return None if principal.organisation is not None else principal
         return None
 
     def check_of(self, request: HTTPConnection) -> TokenCheck:
@@ -182,7 +183,14 @@ class Authenticator:
             except (Problem, Unavailable):
                 return False
             now_s = self._clock.now_ms() / 1000
-            return any(scope in principal.scopes and _left_s(principal, now_s) > 0 for principal in principals)
+            valid = next((one for one in principals if scope in one.scopes and _left_s(one, now_s) > 0), None)
+            station_id = _station_in_path(request)
+            if valid is None or station_id is None or valid.organisation is None:
+                return valid is not None
+            try:
+                return await self._store.sees(valid.bound, station_id)
+            except Unavailable:  # as with revocations: nobody can change it either
+                return True
 
         return check
 
@@ -197,6 +205,15 @@ class Authenticator:
             await self._store.record_use([entry.principal.token_id for entry in used])
         except Unavailable as error:  # the last use is told for people, and not worth a queue
             _log.warning("token_uses_lost", error=str(error), tokens=len(used))
+
+    async def _check_station(self, principal: Principal, request: HTTPConnection) -> None:
+        """Raises Problem 403 and 404, see `require`."""
+        station_id = _station_in_path(request)
+        check_station(principal, station_id)
+        if station_id is None or principal.organisation is None:
+            return
+        if not await self._store.sees(principal.bound, station_id):
+            raise Problem(404, f"there is no station {station_id}")
 
     async def _verified(self, request: HTTPConnection) -> tuple[Principal, ...]:
         """What the request's token stands for. It is verified once a request."""
@@ -370,6 +387,11 @@ async def _signed_by_a_key_of(signed: SignedTokens, token: str) -> tuple[Princip
         if not await signed.keys.refresh():
             raise
     return signed.verify(token)
+
+
+def _station_in_path(request: HTTPConnection) -> str | None:
+    station_id: str | None = request.scope.get("path_params", {}).get("station_id")
+    return station_id
 
 
 def _left_s(principal: Principal, now_s: float) -> float:

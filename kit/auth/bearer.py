@@ -21,7 +21,8 @@ def check_station(principal: Principal, station_id: str | None) -> None:
     every station."""
     if station_id is None:
         if principal.kind != "driver":
-            raise Problem(403, "this is about all stations, and your token is for some: use one for all of them")
+            whose = "some" if principal.organisation is None else f"those of {principal.organisation} only"
+            raise Problem(403, f"this is about all stations, and your token is for {whose}: use one for all of them")
     elif not principal.covers(station_id):
         raise Problem(403, f"your token is not for station {station_id}")
 

@@ -45,7 +45,8 @@ class RequireScope:
 def require_scope(scope: Scope, *, heeds_stations: bool = False) -> RequireScope:
     """The dependency that requires a token with this scope.
 
-    `heeds_stations`: the route itself keeps to the stations of the principal; its path names none.
+    `heeds_stations`: the route itself keeps to what the principal is limited to (`only`, or `bound` where a station is
+    used); else a limited token is accepted only for a station that the path names.
     """
     return RequireScope(scope, heeds_stations)
 

@@ -1,9 +1,9 @@
 """JWTs issued by an identity provider or an API gateway.
 
-Claims: `exp`; `sub`, the subject; the roles, a list, by default in `roles`; `stations`, optional, as of a stored token;
-`jti` and `iat`, by which a token can be revoked before it expires; optional, but that a longest lifetime needs `iat`.
-`iss` and `aud` are checked where the settings name them, which they must where keys are read from a URL. The keys are
-those of `kit.auth.key_file` or `kit.auth.jwks`.
+Claims: `exp`; `sub`, the subject; the roles, a list, by default in `roles`;
+`stations` and the organisation, by default in `organisation`, optional, as of a stored token; `jti` and `iat`, by which a token can be revoked before it
+expires; optional, but that a longest lifetime needs `iat`. `iss` and `aud` are checked where the settings name them,
+which they must where keys are read from a URL. The keys are those of `kit.auth.key_file` or `kit.auth.jwks`.
 
 The id of a signed token is that of its issuer and subject: whoever gets many for one subject, or writes one in several
 ways, has one bound of everything that is counted by token.
@@ -23,7 +23,7 @@ from kit.auth.errors import InvalidToken
 from kit.auth.key_file import FileKey, TrustedKey
 from kit.auth.revocations import NONE_REVOKED, SignedRevocations
 from kit.auth.scopes import KINDS, SCOPES, Kind, Scope
-from kit.auth.token_store import Principal, valid_subject
+from kit.auth.token_store import ORGANISATION_CHARS_MAX, Principal, valid_organisation, valid_subject
 from kit.clock import Clock, format_rfc3339
 from kit.settings import Settings
 
@@ -36,6 +36,7 @@ _EPOCH_S_MAX: Final = 253_402_300_799  # the end of the year 9999
 _TYPES: Final = ("jwt", "at+jwt", "application/at+jwt")
 _OF_ID_TOKENS: Final = ("at_hash", "c_hash")  # OpenID Connect Core 1.0: they tell a client who logged in, and no more
 
+_ABSENT: Final = object()
 _OPTIONS: Final[Any] = {
     "require": ["exp", "sub"],
     # Checked here, by the injected clock.
@@ -77,6 +78,7 @@ class ClaimRules:
     roles: Mapping[str, Kind] = field(default_factory=lambda: {kind: kind for kind in KINDS})  # the issuer's -> ours
     scopes_claim: str = ""  # empty: a token has all scopes of its roles
     lifetime_days_max: int = 0  # from `iat` to `exp`; 0: no bound
+    organisation_claim: str = "organisation"  # or a path
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,7 @@ class SignedTokens:
             settings.jwt_roles or {kind: kind for kind in KINDS},
             settings.jwt_scopes_claim,
             settings.jwt_lifetime_days_max,
+            settings.jwt_organisation_claim,
         )
         return cls(keys, clock, rules)
 
@@ -191,8 +194,11 @@ class SignedTokens:
         limited = self._limited(claims)
         stations = frozenset(name.upper() for name in _strings(claims, "stations")) if "stations" in claims else None
         token_id = _id_of(self._rules.issuer or claims.get("iss"), subject)
+        organisation = self._organisation(claims)
         principals = tuple(
-            Principal(kind, token_id, stations, subject, limited, expires_s) for kind in KINDS if kind in kinds
+            Principal(kind, token_id, stations, subject, limited, expires_s, organisation)
+            for kind in KINDS
+            if kind in kinds
         )
         return _Verified(expires_s, principals, jti, subject, issued_s)
 
@@ -212,6 +218,15 @@ class SignedTokens:
         name = self._rules.roles_claim
         names = _strings({name: _at(claims, name, [])}, name)
         return {self._rules.roles[one] for one in names if one in self._rules.roles}
+
+    def _organisation(self, claims: Mapping[str, Any]) -> str | None:
+        name = self._rules.organisation_claim
+        value = _at(claims, name, _ABSENT)
+        if value is _ABSENT:
+            return None
+        if not isinstance(value, str) or not valid_organisation(value):
+            raise InvalidToken(f"the token's `{name}` must be 1 to {ORGANISATION_CHARS_MAX} printable characters")
+        return value
 
     def _limited(self, claims: Mapping[str, Any]) -> frozenset[Scope] | None:
         name = self._rules.scopes_claim

@@ -17,10 +17,12 @@ from kit.audit.entry import Actor
 from kit.audit.recording import record
 from kit.auth.revocations import SignedRevocations
 from kit.auth.scopes import Kind, Scope, scopes_of
+from kit.auth.station_filter import EVERY_STATION, StationFilter, sees
 from kit.clock import format_rfc3339
 from kit.database.postgres import Database
 
 SUBJECT_CHARS_MAX: Final = 64
+ORGANISATION_CHARS_MAX: Final = 64  # as the registry of stations has it
 
 PREFIXES: Final[dict[Kind, str]] = {
     "admin": "vsx_",
@@ -33,16 +35,17 @@ PREFIXES: Final[dict[Kind, str]] = {
 }
 # 43 base64url characters hold 256 bits.
 _TOKEN: Final = re.compile(f"(?:{'|'.join(PREFIXES.values())})[A-Za-z0-9_-]{{43}}", re.ASCII)
-_COLUMNS: Final = """id, kind, label, stations, subject, scopes, created_at, expires_at, last_used_at, revoked_at,
-previous_expires_at"""
-_INSERT: Final = f"""INSERT INTO access.token (id, kind, hash, label, stations, subject, scopes, expires_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING {_COLUMNS}"""  # noqa: S608  # the names above
+_COLUMNS: Final = """id, kind, label, stations, organisation, subject, scopes, created_at, expires_at, last_used_at,
+revoked_at, previous_expires_at"""
+_INSERT: Final = f"""INSERT INTO access.token
+    (id, kind, hash, label, stations, organisation, subject, scopes, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING {_COLUMNS}"""  # noqa: S608  # the names above
 _VALID: Final = "revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())"
 # Both hashes have an index of their own.
-_FIND: Final = f"""SELECT kind, id, stations, subject, scopes, expires_at FROM access.token
+_FIND: Final = f"""SELECT kind, id, stations, organisation, subject, scopes, expires_at FROM access.token
 WHERE hash = $1 AND {_VALID}
 UNION ALL
-SELECT kind, id, stations, subject, scopes, least(expires_at, previous_expires_at) FROM access.token
+SELECT kind, id, stations, organisation, subject, scopes, least(expires_at, previous_expires_at) FROM access.token
 WHERE previous_hash = $1 AND previous_expires_at > clock_timestamp() AND {_VALID}"""  # noqa: S608  # the text above
 _GONE: Final = f"""SELECT asked.hash FROM unnest($1::bytea[]) AS asked (hash)
 WHERE NOT EXISTS (SELECT FROM access.token WHERE hash = asked.hash AND {_VALID})
@@ -82,6 +85,7 @@ class Principal:
     subject: str | None = None  # a driver's id, or the subject of a signed token; None: a stored token of another kind
     limited_to: frozenset[Scope] | None = None  # of the role's scopes; None: all
     expires_s: float | None = None  # since 1970; None: never
+    organisation: str | None = None  # whose stations it is for; None: all
     scopes: frozenset[Scope] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -92,8 +96,23 @@ class Principal:
         return scope in self.scopes
 
     def covers(self, station_id: str) -> bool:
-        """Whether the token may be used for this station: it is bound to it, or to none."""
+        """Whether the token names this station, or none. Of an organisation's token only the registry can say more."""
         return self.stations is None or station_id.upper() in self.stations
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether it is for some stations only."""
+        return self.stations is not None or self.organisation is not None
+
+    @property
+    def only(self) -> StationFilter:
+        """The stations whose things it may see. What is a driver's own is so at every station."""
+        return EVERY_STATION if self.kind == "driver" else self.bound
+
+    @property
+    def bound(self) -> StationFilter:
+        """The stations that it may be used for, a driver's token too."""
+        return StationFilter(self.stations, self.organisation)
 
     @property
     def name(self) -> str:
@@ -121,6 +140,7 @@ class StoredToken:
     kind: Kind
     label: str
     stations: tuple[str, ...] | None
+    organisation: str | None
     subject: str | None
     scopes: tuple[Scope, ...] | None  # None: all of its role
     created_at: datetime
@@ -138,6 +158,11 @@ def well_formed(token: str) -> bool:
 def valid_subject(subject: str) -> bool:
     """Whether this can name a driver: 1 to 64 printable characters, no space at either end."""
     return 0 < len(subject) <= SUBJECT_CHARS_MAX and subject.isprintable() and subject == subject.strip()
+
+
+def valid_organisation(name: str) -> bool:
+    """Whether this can name an organisation: 1 to 64 printable characters, no space at either end."""
+    return 0 < len(name) <= ORGANISATION_CHARS_MAX and name.isprintable() and name == name.strip()
 
 
 def hash_of(token: str) -> bytes:
@@ -160,21 +185,25 @@ class TokenStore:
         stations: Iterable[str] | None = None,
         subject: str | None = None,
         *,
+        organisation: str | None = None,
         scopes: Iterable[Scope] | None = None,
         expires_at: datetime | None = None,
     ) -> tuple[str, StoredToken]:
-        """A new token, for these stations or all (None), with these of its role's scopes or all (None), and its entry
-        in the list. The token cannot be shown again.
+        """A new token, for these stations or all (None), of this organisation or any (None), with these of its role's
+        scopes or all (None), and its entry in the list. The token cannot be shown again.
 
-        Raises ValueError where a driver's token has no valid subject, or another kind's has one.
+        Raises ValueError where a driver's token has no valid subject, or another kind's has one, and where a device's
+        has an organisation or the organisation is no name.
         """
+        if organisation is not None and (kind == "device" or not valid_organisation(organisation)):
+            raise ValueError(f"organisation {organisation!r} of a token of kind {kind}")
         if (kind == "driver") != (subject is not None) or not (subject is None or valid_subject(subject)):
             raise ValueError(f"subject {subject!r} of a token of kind {kind}")
         token = PREFIXES[kind] + secrets.token_urlsafe(32)
         bound = None if stations is None else sorted({station.upper() for station in stations})
         limited = None if scopes is None else sorted(set(scopes))
         async with self._database.transaction() as connection:
-            values = (uuid4(), kind, hash_of(token), label, bound, subject, limited, expires_at)
+            values = (uuid4(), kind, hash_of(token), label, bound, organisation, subject, limited, expires_at)
             row = await connection.fetchrow(_INSERT, *values)
             if row is None:
                 raise AssertionError("INSERT … RETURNING gave no row")
@@ -242,7 +271,7 @@ class TokenStore:
         row = await self._database.fetchrow(_FIND, token_hash)
         if row is None:
             return None
-        kind, token_id, stations, subject, scopes, expires_at = row
+        kind, token_id, stations, organisation, subject, scopes, expires_at = row
         return Principal(
             kind,
             token_id,
@@ -250,7 +279,12 @@ class TokenStore:
             subject,
             None if scopes is None else frozenset(scopes),
             None if expires_at is None else expires_at.timestamp(),
+            organisation,
         )
+
+    async def sees(self, only: StationFilter, station_id: str) -> bool:
+        """Whether the station passes the filter now."""
+        return await sees(self._database, only, station_id)
 
     def gone(self, token_hashes: Iterable[bytes]) -> set[bytes]:
         """Those of `token_hashes` that are no longer valid. Blocks: it is for one thread besides the event loop's."""
@@ -277,6 +311,7 @@ def _audited(token: StoredToken) -> dict[str, Any]:
         "kind": token.kind,
         "label": token.label,
         "stations": None if bound is None else list(bound),
+        "organisation": token.organisation,
         "subject": token.subject,
         "scopes": None if scopes is None else list(scopes),
         "expires_at": None if token.expires_at is None else format_rfc3339(token.expires_at),
@@ -284,7 +319,15 @@ def _audited(token: StoredToken) -> dict[str, Any]:
 
 
 def _stored(
-    token_id: UUID, kind: Kind, label: str, stations: list[str] | None, subject: str | None, scopes: Any, *moments: Any
+    token_id: UUID,
+    kind: Kind,
+    label: str,
+    stations: list[str] | None,
+    organisation: str | None,
+    subject: str | None,
+    scopes: Any,
+    *moments: Any,
 ) -> StoredToken:
     bound = None if stations is None else tuple(stations)
-    return StoredToken(token_id, kind, label, bound, subject, None if scopes is None else tuple(scopes), *moments)
+    limited = None if scopes is None else tuple(scopes)
+    return StoredToken(token_id, kind, label, bound, organisation, subject, limited, *moments)

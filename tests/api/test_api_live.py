@@ -262,11 +262,34 @@ async def test_a_token_for_some_stations_is_shown_those_alone(api: Api) -> None:
     await api.get("/api/v1/telemetry/A/live")
     await api.get("/api/v1/telemetry/B/live", 403)
     await api.get("/api/v1/telemetry/B/live/stream", 403)
-    for path in ("/api/v1/telemetry/ledger", "/api/v1/telemetry/quarantine", "/api/v1/sessions"):
+    for path in ("/api/v1/telemetry/ledger", "/api/v1/telemetry/unclaimed"):
         assert "all stations" in (await api.get(path, 403)).json()["detail"]
     nowhere, _ = await api.tokens.issue("operator", stations=[])
     api.client.headers["Authorization"] = f"Bearer {nowhere}"
     await api.get(FLEET, 403)
+
+
+def _changed_rows(event: bytes) -> list[str]:
+    """The stations of a change."""
+    assert b"event: change" in event
+    return [row["station_id"] for row in json.loads(event.partition(b"data: ")[2])["connectors"]]
+
+
+async def test_a_stream_of_an_organisation_has_the_stations_that_are_its_own_now() -> None:
+    live, own = InProcessLive(), frozenset({"A"})
+
+    async def stations_now() -> frozenset[str]:
+        return own
+
+    streams = LiveStreams(live, check_s=0.0)
+    await live.put("telemetry", fill("A/1", "B/1", "C/1"))
+    events = streams.events(await streams.subscribe(own, stations_now=stations_now))
+    assert b'"B"' not in await take(events)
+    own = frozenset({"B"})
+    assert _changed_rows(await take(events)) == ["B"], "all of what came to it"
+    own = frozenset({"B", "C"})
+    assert _changed_rows(await take(events)) == ["B", "C"]
+    await streams.close()
 
 
 async def take(source: AsyncIterator[bytes]) -> bytes:

@@ -328,6 +328,65 @@ async def test_a_token_for_some_stations_asks_for_those_alone(
     assert heeded.status_code == (200 if kind in kinds_with("telemetry:read") else 403)
 
 
+_REGISTRY = """
+CREATE SCHEMA stations;
+CREATE TABLE stations.station_overview (station_id text COLLATE "C" PRIMARY KEY, organisation text);
+INSERT INTO stations.station_overview VALUES ('A', 'Nord AG'), ('B', 'Süd & Co'), ('C', NULL);
+"""
+_MOVE = "UPDATE stations.station_overview SET organisation = 'Süd & Co' WHERE station_id = 'A'"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "device"])
+async def test_a_token_of_an_organisation_asks_for_the_stations_that_are_its_own_now(
+    client: httpx.AsyncClient, store: TokenStore, database: _Counting, kind: Kind
+) -> None:
+    """A station of another is as one that there is not; nothing says which."""
+    await database.execute(_REGISTRY)
+    token, listed = await store.issue(kind, organisation="Nord AG", subject="D1" if kind == "driver" else None)
+    assert listed.organisation == "Nord AG"
+    headers = {"Authorization": f"Bearer {token}"}
+    for path, status in (("/at/a", 200), ("/everywhere", 200 if kind == "driver" else 403)):
+        assert (await client.get(path, headers=headers)).status_code == status
+    for station_id in ("B", "C", "NONE"):
+        refused = await client.get(f"/at/{station_id}", headers=headers)
+        assert (refused.status_code, refused.json()["detail"]) == (404, f"there is no station {station_id}")
+    await database.execute(_MOVE)
+    assert (await client.get("/at/a", headers=headers)).status_code == 404
+
+
+async def test_a_token_of_an_organisation_is_not_known_without_a_look_at_the_registry(
+    store: TokenStore, authenticator: Authenticator
+) -> None:
+    for organisation, scope in ((None, "telemetry:read"), ("Nord AG", "telemetry:read")):
+        token, _ = await store.issue("operator", organisation=organisation)
+        await authenticator.require(_request(token), "telemetry:read", heeds_stations=True)
+        known = authenticator.known(f"Bearer {token}".encode(), "telemetry:read")
+        assert (known is None) == (organisation is not None), scope
+
+
+async def test_a_response_that_goes_on_ends_when_its_station_is_anothers(
+    store: TokenStore, authenticator: Authenticator, database: _Counting
+) -> None:
+    await database.execute(_REGISTRY)
+    token, _ = await store.issue("operator", organisation="Nord AG")
+    request = _request(token)
+    request.scope["path_params"] = {"station_id": "a"}
+    await authenticator.require(request, "telemetry:read")
+    check = authenticator.check_of(request)
+    assert await check()
+    await database.execute(_MOVE)
+    assert not await check()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("device", "Nord AG"), ("operator", ""), ("operator", " Nord"), ("operator", "N\no"), ("admin", "x" * 65)],
+)
+async def test_an_organisation_is_a_name_and_no_devices(store: TokenStore, kind: Kind, name: str) -> None:
+    with pytest.raises(ValueError, match="organisation"):
+        await store.issue(kind, organisation=name)
+
+
 def test_the_same_scope_is_one_dependency() -> None:
     assert require_scope("stations:write") is require_scope("stations:write")
     assert require_scope("stations:write") is not require_scope("stations:write", heeds_stations=True)

@@ -277,6 +277,22 @@ def test_tokens_of_one_subject_have_one_id_and_those_of_others_another(make: Mak
     assert len(set(ids)) == len(ids)
 
 
+def test_an_organisation_binds_as_that_of_a_stored_token(make: Make) -> None:
+    def organisation(tokens: SignedTokens, **claims: Any) -> str | None:
+        (operator,) = tokens.verify(jwt.encode({**CLAIMS, "roles": ["operator"], **claims}, SECRET, "HS256"))
+        return operator.only.organisation
+
+    tokens = make(SECRET)
+    assert organisation(tokens) is None
+    assert organisation(tokens, organisation="Nord AG") == "Nord AG"
+    elsewhere = make(SECRET, organisation_claim="org.name")
+    assert organisation(elsewhere, org={"name": "Nord AG"}) == "Nord AG"
+    assert organisation(elsewhere, organisation="Nord AG", org={}) is None
+    for wrong in ("", " Nord", "x" * 65, 1, None, ["Nord AG"], {"name": "Nord AG"}):
+        token = jwt.encode({**CLAIMS, "roles": ["operator"], "organisation": wrong}, SECRET, "HS256")
+        assert "`organisation` must be" in _refusal(tokens, token), "whoever cannot be limited is not let in"
+
+
 def test_what_is_remembered_of_signed_tokens_is_bounded(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signed_tokens, "CACHE_MAX", 2)
     tokens = make(SECRET)

@@ -132,7 +132,16 @@ def test_a_token_that_no_header_can_carry_is_one_line_without_it(token: str) -> 
 def stored(kind: Kind, **more: Any) -> StoredToken:
     since = datetime(2026, 11, 28, 12, tzinfo=UTC)
     given = {"label": "", "created_at": since} | dict.fromkeys(
-        ("stations", "subject", "scopes", "expires_at", "last_used_at", "revoked_at", "previous_expires_at")
+        (
+            "stations",
+            "organisation",
+            "subject",
+            "scopes",
+            "expires_at",
+            "last_used_at",
+            "revoked_at",
+            "previous_expires_at",
+        )
     )
     return StoredToken(token_id=uuid4(), kind=kind, **{**given, **more})
 

@@ -146,6 +146,8 @@ def test_a_token_is_issued_for_whom_it_makes_sense_only(data_dir: Path) -> None:
         (("--kind", "device"), "--any-station makes a token for all stations"),
         (("--any-station", "--station", "A"), "leave it or --station out"),
         (("--kind", "operator", "--any-station"), "leave it or --station out"),
+        (("--kind", "device", "--any-station", "--organisation", "Nord AG"), "--organisation is for tokens of people"),
+        (("--kind", "operator", "--organisation", " "), "an organisation's name has"),
         (("--kind", "king"), "write one of admin, operator, finance"),
     ):
         refused = voltstream("token", "issue", *arguments, "--data-dir", str(data_dir))
@@ -171,7 +173,13 @@ def test_a_token_is_rotated_listed_and_revoked_by_command(data_dir: Path) -> Non
                 assert _status(client, "get", "/api/v1/telemetry/live", token) == 200
                 assert _status(client, "get", "/api/v1/telemetry/a/live", token) == 404, "it sent nothing"
                 assert _status(client, "get", "/api/v1/telemetry/b/live", token) == 403
-                assert _status(client, "get", "/api/v1/sessions", token) == 403
+                assert _status(client, "get", "/api/v1/telemetry/ledger", token) == 403
+        (limited,) = run("issue", "--kind", "operator", "--organisation", "Nord AG")
+        assert (limited["organisation"], limited["stations"]) == ("Nord AG", None)
+        with httpx.Client(base_url=platform.api, timeout=30, trust_env=False) as client:
+            assert _status(client, "get", "/api/v1/stations", limited["token"]) == 200
+            assert _status(client, "get", "/api/v1/telemetry/a/live", limited["token"]) == 404, "nobody registered it"
+            assert _status(client, "get", "/api/v1/telemetry/ledger", limited["token"]) == 403
         (listed,) = [one for one in run("list") if one["id"] == issued["id"]]
         assert (listed["kind"], listed["label"], listed["revoked_at"]) == ("support", "desk", None)
         assert run("revoke", issued["id"]) == [{"revoked": issued["id"]}]

@@ -28,7 +28,7 @@ ACCESS: Final = Migrations("access", Path(kit.__file__).parent / "auth" / "migra
 ACCESS_ROLE: Final = "access_service"
 AUDIT_ROLE: Final = "audit_writer"  # of every process that serves routes; it adds entries and sees none
 OWN_GRANTS: Final = (
-    Grant(ACCESS_ROLE, "access", contracts=(RECORD,)),
+    Grant(ACCESS_ROLE, "access", contracts=(RECORD, "stations.station_overview")),
     Grant(AUDIT_ROLE, contracts=(RECORD_BATCH, COUNT_TELEMETRY)),
 )
 # Of the embedded database's platform. They share one interpreter: while one commits, the other computes. More of them

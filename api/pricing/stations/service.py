@@ -6,6 +6,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter
 
 from api.pricing.stations.store import KnownStation, StationCursor, StationStore, put, with_tariff
+from kit.auth.station_filter import StationFilter
 from kit.clock import Clock, from_ms
 from kit.messaging.consumer import Delivered
 from kit.messaging.outbox import Transaction
@@ -47,18 +48,25 @@ class StationService:
             self._without.inc(len(without))
             _log.warning("stations_without_tariff", stations=without[:_LOGGED_MAX], count=len(without))
 
-    async def members(self, group: str, limit: int, cursor: str | None) -> tuple[Sequence[str], str | None]:
-        """A page of a group's stations, and the next page's cursor. Raises NotFound where it has none, BadQuery."""
+    async def members(
+        self, group: str, limit: int, cursor: str | None, only: StationFilter
+    ) -> tuple[Sequence[str], str | None]:
+        """A page of a group's stations that pass the filter, and the next page's cursor. Raises NotFound where it has
+        none, BadQuery."""
         after = decode_cursor(cursor, StationCursor).station_id if cursor else None
-        found = await self._store.members(group, after, limit + 1)
+        found = await self._store.members(group, after, limit + 1, only)
         if not found and after is None:
             raise NotFound(f"no group {group}: name it as the `group` of stations, with PUT /api/v1/stations/…")
         return _page(found, limit)
 
-    async def without_tariff(self, limit: int, cursor: str | None) -> tuple[Sequence[str], str | None]:
-        """A page of registered stations that no tariff applies to now, and the next page's cursor. Raises BadQuery."""
+    async def without_tariff(
+        self, limit: int, cursor: str | None, only: StationFilter
+    ) -> tuple[Sequence[str], str | None]:
+        """A page of these registered stations that no tariff applies to now, and the next page's cursor. Raises
+        BadQuery."""
         after = decode_cursor(cursor, StationCursor).station_id if cursor else None
-        return _page(await self._store.without_tariff(from_ms(self._clock.now_ms()), after, limit + 1), limit)
+        now = from_ms(self._clock.now_ms())
+        return _page(await self._store.without_tariff(now, after, limit + 1, only), limit)
 
 
 def _known(event: Event[StationChanged]) -> KnownStation:

@@ -6,6 +6,7 @@ from typing import Annotated, Final, NamedTuple
 
 from msgspec import Meta
 
+from kit.auth.station_filter import StationFilter, visible
 from kit.clock import to_ms
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
@@ -21,10 +22,11 @@ SET (revision, group_name, organisation, registered) =
     (excluded.revision, excluded.group_name, excluded.organisation, excluded.registered)
 WHERE s.revision < excluded.revision
 """  # ordered, so that two batches of the same stations wait for each other in one order
-_MEMBERS: Final = """
+_MEMBERS: Final = f"""
 SELECT station_id FROM pricing.station_group
-WHERE group_name = $1 AND ($2::text IS NULL OR station_id > $2) ORDER BY station_id LIMIT $3
-"""
+WHERE group_name = $1 AND ($2::text IS NULL OR station_id > $2) AND {visible("station_id", 4)}
+ORDER BY station_id LIMIT $3
+"""  # noqa: S608  # our own names
 _HAS_TARIFF: Final = """
 SELECT station_id FROM unnest($1::text[]) WITH ORDINALITY AS asked (station_id, place)
 WHERE place IN (
@@ -32,13 +34,14 @@ WHERE place IN (
 )
 """
 # Where the default is in force nobody is without: that is asked once, as of a station of no name.
-_WITHOUT: Final = """
+_WITHOUT: Final = f"""
 SELECT station_id FROM pricing.station_group AS s
 WHERE registered AND ($1::text IS NULL OR station_id > $1)
   AND NOT EXISTS (SELECT FROM pricing.tariffs_at(ARRAY[''], ARRAY[$2::bigint]))
   AND NOT EXISTS (SELECT FROM pricing.tariffs_at(ARRAY[s.station_id], ARRAY[$2::bigint]))
+  AND {visible("s.station_id", 4)}
 ORDER BY station_id LIMIT $3
-"""
+"""  # noqa: S608  # our own names
 
 
 class StationCursor(Cursor, frozen=True, tag="ps"):
@@ -73,10 +76,11 @@ class StationStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def members(self, group: str, after: str | None, rows_max: int) -> list[str]:
-        """Up to rows_max stations of the group, in order."""
-        return [row[0] for row in await self._database.fetch(_MEMBERS, group, after, rows_max)]
+    async def members(self, group: str, after: str | None, rows_max: int, only: StationFilter) -> list[str]:
+        """Up to rows_max stations of the group that pass the filter, in order."""
+        return [row[0] for row in await self._database.fetch(_MEMBERS, group, after, rows_max, *only.values)]
 
-    async def without_tariff(self, now: datetime, after: str | None, rows_max: int) -> list[str]:
-        """Up to rows_max registered stations that no tariff applies to, in order."""
-        return [row[0] for row in await self._database.fetch(_WITHOUT, after, to_ms(now), rows_max)]
+    async def without_tariff(self, now: datetime, after: str | None, rows_max: int, only: StationFilter) -> list[str]:
+        """Up to rows_max of these registered stations that no tariff applies to, in order."""
+        rows = await self._database.fetch(_WITHOUT, after, to_ms(now), rows_max, *only.values)
+        return [row[0] for row in rows]

@@ -10,6 +10,7 @@ from api.reporting.analytics.metrics import Metric
 from api.reporting.analytics.models import Analytics, Figure, Group
 from api.reporting.analytics.service import AnalyticsQuery, AnalyticsService, metric_of
 from api.reporting.errors import TooMany
+from kit.auth.station_filter import EVERY_STATION, StationFilter
 
 Sums = Mapping[str, int]  # by name
 Key = TypeVar("Key", bound=Hashable)
@@ -27,6 +28,7 @@ class FigureQuery:
     by: Width
     grouping: Group | None
     names: tuple[str, ...] = ()
+    only: StationFilter = EVERY_STATION
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,16 @@ class FigureReader:
         for _ in range(_PAGES_MAX):
             page, cursor = await self._analytics.figures(
                 AnalyticsQuery(
-                    query.metric, query.start, query.end, query.by, "UTC", query.grouping, query.names, _PAGE, cursor
+                    query.metric,
+                    query.start,
+                    query.end,
+                    query.by,
+                    "UTC",
+                    query.grouping,
+                    query.names,
+                    _PAGE,
+                    cursor,
+                    query.only,
                 )
             )
             yield page

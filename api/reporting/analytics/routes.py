@@ -11,7 +11,7 @@ from api.reporting.analytics.metrics import METRICS
 from api.reporting.analytics.models import Analytics, Group, MetricDescription, MetricList
 from api.reporting.analytics.service import AnalyticsQuery, description_of
 from api.reporting.components import Provided
-from api.reporting.parameters import MetricInPath, TimeZoneInQuery, check_reader
+from api.reporting.parameters import MetricInPath, Reader, TimeZoneInQuery, check_reader
 from kit.instants import Instant
 from kit.web.paging import link_header, next_url
 from kit.web.parameters import JSON, CursorInQuery, example, problems
@@ -27,10 +27,15 @@ NamesInQuery = Annotated[
 ]
 _NO_METRIC: Final = {404: "There is no such metric"}
 
-router = APIRouter(prefix="/api/v1/analytics", tags=["analytics"], dependencies=[Depends(check_reader)])
+router = APIRouter(prefix="/api/v1/analytics", tags=["analytics"])
 
 
-@router.get("", summary="The metrics that there are", responses={**problems(), 200: example(examples.METRICS)})
+@router.get(
+    "",
+    summary="The metrics that there are",
+    dependencies=[Depends(check_reader)],
+    responses={**problems(), 200: example(examples.METRICS)},
+)
 async def metrics() -> MetricList:
     """Each with its definition, its source and its unit."""
     return MetricList(metrics=[MetricDescription(**description_of(metric)) for metric in METRICS.values()])
@@ -44,6 +49,7 @@ async def metrics() -> MetricList:
 )
 async def figures(
     reporting: Provided,
+    caller: Reader,
     request: Request,
     metric: MetricInPath,
     start: Annotated[Instant, Query(alias="from", description="the `by` that has it is the first, whole")],
@@ -57,9 +63,9 @@ async def figures(
 ) -> Response:
     """Figures of the past are grouped by where stations belong now. An hour that has changed is computed again within
     seconds, one that goes on within 15 s to 5 minutes, the more stations the later; `as_of` and `pending_hours` say how
-    far that is.
+    far that is. A token of an organisation has that organisation's figures, in all or by station.
     """
-    query = AnalyticsQuery(metric, start, end, by, timezone, group, tuple(name or ()), limit, cursor)
+    query = AnalyticsQuery(metric, start, end, by, timezone, group, tuple(name or ()), limit, cursor, caller.only)
     page, key = await reporting.analytics.figures(query)
     page = page.model_copy(update={"next": next_url(request.url, key)})
     return Response(page.model_dump_json(by_alias=True), headers=link_header(page.next), media_type=JSON)

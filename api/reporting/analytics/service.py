@@ -13,11 +13,12 @@ from api.reporting.analytics.buckets import Bucket, Width, buckets_of, segments_
 from api.reporting.analytics.cache import Cache
 from api.reporting.analytics.metrics import METRICS, Metric
 from api.reporting.analytics.models import Analytics, FactorsUsed, Figure, Group
-from api.reporting.analytics.store import AnalyticsStore, SeriesCursor
+from api.reporting.analytics.store import AnalyticsStore, SeriesCursor, SeriesWanted
 from api.reporting.rollups.facets import Facet
+from kit.auth.station_filter import EVERY_STATION, StationFilter
 from kit.clock import Clock
 from kit.spelling import did_you_mean
-from kit.web.errors import NotFound
+from kit.web.errors import Forbidden, NotFound
 from kit.web.paging import decode_cursor, encode_cursor, from_micros, to_micros
 
 TOTAL: Final = "total"
@@ -37,6 +38,7 @@ class AnalyticsQuery:
     names: tuple[str, ...]  # of groups; empty: all
     limit: int
     cursor: str | None
+    only: StationFilter = EVERY_STATION
 
 
 class _Kept(msgspec.Struct, frozen=True, array_like=True):
@@ -58,17 +60,18 @@ class AnalyticsService:
         self._clock = clock
 
     async def figures(self, query: AnalyticsQuery) -> tuple[Analytics, str | None]:
-        """A page, without its `next`, and the next page's cursor. Raises NotFound, BadQuery."""
-        metric = metric_of(query.metric)
+        """A page, without its `next`, and the next page's cursor. Raises NotFound, BadQuery, Forbidden."""
+        metric, wanted = metric_of(query.metric), series_wanted(query)
         buckets = buckets_of(query.start, query.end, query.by, ZoneInfo(query.time_zone))
         start, end, now = buckets[0].start, buckets[-1].end, self._clock.now()
         after = decode_cursor(query.cursor, SeriesCursor) if query.cursor else None
-        state = await self._store.state(metric, start, end, now)
+        state = await self._store.state(metric, start, end, now, query.only)
         key = _key_of(query, state.version)
         factors = await self._store.factors_used(start, end) if metric.facet is Facet.CO2 else None
-        kept = await self._cache.get(key)
-        page = _decode_kept(kept) if kept is not None else await self._page(metric, query, buckets, after)
-        if kept is None:
+        keeps = not query.only.is_limited  # no mark of a change says that a station has moved
+        kept = await self._cache.get(key) if keeps else None
+        page = _decode_kept(kept) if kept is not None else await self._page(metric, query, wanted, buckets, after)
+        if kept is None and keeps:
             await self._cache.put(key, msgspec.msgpack.encode(page))
         description = description_of(metric)
         if factors:
@@ -88,13 +91,17 @@ class AnalyticsService:
         ), page.cursor
 
     async def _page(
-        self, metric: Metric, query: AnalyticsQuery, buckets: Sequence[Bucket], after: SeriesCursor | None
+        self,
+        metric: Metric,
+        query: AnalyticsQuery,
+        wanted: SeriesWanted,
+        buckets: Sequence[Bucket],
+        after: SeriesCursor | None,
     ) -> _Kept:
         """Whole series, as many as fit; or, of more buckets than fit, a part of one."""
         count = max(1, query.limit // len(buckets))
-        names = list(query.names) or None
         first = None if after is None else after.series_key
-        series = await self._store.series(query.grouping or TOTAL, names, first, count + 1)
+        series = await self._store.series(wanted, first, count + 1)
         chosen, places = series[:count], range(len(buckets))
         following = SeriesCursor(series[count].series_key, to_micros(buckets[0].start)) if series[count:] else None
         if len(buckets) > query.limit and chosen:
@@ -105,9 +112,21 @@ class AnalyticsService:
                 following = SeriesCursor(chosen[0].series_key, to_micros(buckets[places.stop].start))
         segments = segments_of(buckets, places)
         found = await self._store.sums(metric, chosen, segments) if chosen and segments else []
-        group_of = {one.series_key: one.name for one in chosen}
+        group_of = {one.series_key: one.name if query.grouping else "" for one in chosen}
         figures = sorted((group_of[one.series_key], one.bucket, one.currency, one.sums) for one in found)
         return _Kept(figures, None if following is None else encode_cursor(following))
+
+
+def series_wanted(query: AnalyticsQuery) -> SeriesWanted:
+    """The series of which the figures are. Raises Forbidden where they are sums over stations of others."""
+    only, names = query.only, list(query.names) or None
+    if not only.is_limited or query.grouping == "station":
+        return SeriesWanted(query.grouping or TOTAL, names, only)
+    if only.organisation is None or only.stations is not None or query.grouping not in (None, "organisation"):
+        by = f"by {query.grouping}" if query.grouping else "in all"
+        raise Forbidden(f"figures {by} are of stations that your token is not for, too: ask for group=station")
+    own = [only.organisation]
+    return SeriesWanted("organisation", own if names is None or only.organisation in names else [], EVERY_STATION)
 
 
 def metric_of(name: str) -> Metric:

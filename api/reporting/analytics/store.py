@@ -10,31 +10,34 @@ from api.reporting.analytics.buckets import Segment
 from api.reporting.analytics.metrics import Metric
 from api.reporting.analytics.models import FactorsUsed
 from api.reporting.rollups.facets import HOUR, SUMS, Facet
+from kit.auth.station_filter import StationFilter, visible
 from kit.database.postgres import Database
 from kit.web.paging import Cursor, Int32, Micros
 
-_SERIES: Final = """
+_SERIES: Final = f"""
 SELECT s.series_key, s.name FROM reporting.series AS s
 WHERE s.kind = $1 AND ($2::text[] IS NULL OR s.name = ANY ($2::text[]))
   AND ($3::int IS NULL OR s.name >= (SELECT f.name FROM reporting.series AS f WHERE f.series_key = $3))
+  AND {visible("s.name", 5)}
 ORDER BY s.name LIMIT $4
-"""
+"""  # noqa: S608  # our own names
 # $1, $2: from the first to the last; $3: bits of facets.
-_STATE: Final = """
+_STATE: Final = f"""
 SELECT (SELECT id FROM reporting.progress) AS database_id, coalesce((
            SELECT max(mark) FROM reporting.changed WHERE day >= date_trunc('day', $1::timestamptz, 'UTC') AND day < $2
        ), 0) AS mark,
        count(*) AS pending, min(d.noted_at) AS oldest
 FROM reporting.dirty_hour AS d WHERE d.hour >= $1 AND d.hour < $2 AND d.facets & $3 <> 0
-"""
+  AND {visible("d.station_id", 4)}
+"""  # noqa: S608  # our own names
 
 # Stations whose hours with other factors of CO2 are not even noted yet: of each all hours of the time, up to now ($3).
-_STALE: Final = """
+_STALE: Final = f"""
 SELECT coalesce(sum(
            extract(epoch FROM least(until, $2, $3) - greatest(since, $1)) / 3600
        ), 0)::bigint AS pending, min(noted_at) AS oldest
-FROM reporting.co2_stale WHERE since < least($2, $3) AND until > $1 AND $1 < $3
-"""
+FROM reporting.co2_stale WHERE since < least($2, $3) AND until > $1 AND $1 < $3 AND {visible("station_id", 4)}
+"""  # noqa: S608  # our own names
 _FACTORS_USED: Final = """
 SELECT v.version, v.source, v.fallback_name FROM reporting.co2_version AS v
 WHERE EXISTS (
@@ -56,6 +59,14 @@ class Series(NamedTuple):
 
     series_key: int
     name: str
+
+
+class SeriesWanted(NamedTuple):
+    """Series of a kind: those of these names (None: all) and, of kind station, of these stations."""
+
+    kind: str
+    names: Sequence[str] | None
+    only: StationFilter
 
 
 class Sum(NamedTuple):
@@ -82,20 +93,21 @@ class AnalyticsStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def series(self, kind: str, names: Sequence[str] | None, first: int | None, series_max: int) -> list[Series]:
-        """Series of a kind by name, from the series with key `first` on."""
-        rows = await self._database.fetch(_SERIES, kind, names, first, series_max)
+    async def series(self, wanted: SeriesWanted, first: int | None, series_max: int) -> list[Series]:
+        """These series by name, from the series with key `first` on."""
+        chosen = (wanted.kind, wanted.names, first, series_max)
+        rows = await self._database.fetch(_SERIES, *chosen, *wanted.only.values)
         return [Series(row["series_key"], row["name"]) for row in rows]
 
-    async def state(self, metric: Metric, start: datetime, end: datetime, now: datetime) -> State:
-        """How far the figures of this time are."""
-        row = await self._database.fetchrow(_STATE, start, end, metric.facet.bit)
+    async def state(self, metric: Metric, start: datetime, end: datetime, now: datetime, only: StationFilter) -> State:
+        """How far the figures of this time are, of these stations."""
+        row = await self._database.fetchrow(_STATE, start, end, metric.facet.bit, *only.values)
         if row is None:
             raise AssertionError("an aggregate has a row")
         state = State(f"{row['database_id']}/{row['mark']}", row["pending"], row["oldest"])
         if metric.facet is not Facet.CO2:
             return state
-        stale = await self._database.fetchrow(_STALE, start, end, now)
+        stale = await self._database.fetchrow(_STALE, start, end, now, *only.values)
         if stale is None:
             raise AssertionError("an aggregate has a row")
         noted = [one for one in (state.oldest, stale["oldest"]) if one is not None]

@@ -4,14 +4,14 @@ import asyncio
 from enum import StrEnum
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Header, Query
+from fastapi import APIRouter, Header, Query
 from fastapi.responses import Response
 
 from api.reporting.charts import examples, png, svg
 from api.reporting.charts.models import HeatMapPage, Shape
 from api.reporting.charts.service import picture
 from api.reporting.components import Provided
-from api.reporting.parameters import MetricInPath, TimeZoneInQuery, check_reader
+from api.reporting.parameters import MetricInPath, Reader, TimeZoneInQuery
 from kit.instants import Instant
 from kit.web.parameters import JSON, choose, example, problems
 
@@ -27,7 +27,7 @@ class PictureFormat(StrEnum):
 _MEDIA_TYPES: Final = {PictureFormat.JSON: JSON, PictureFormat.SVG: svg.MEDIA_TYPE, PictureFormat.PNG: png.MEDIA_TYPE}
 _FORMATS: Final = {media_type: format_ for format_, media_type in _MEDIA_TYPES.items()}
 
-router = APIRouter(prefix="/api/v1/analytics", tags=["analytics"], dependencies=[Depends(check_reader)])
+router = APIRouter(prefix="/api/v1/analytics", tags=["analytics"])
 
 
 @router.get(
@@ -47,6 +47,7 @@ router = APIRouter(prefix="/api/v1/analytics", tags=["analytics"], dependencies=
 )
 async def heat_map(
     reporting: Provided,
+    caller: Reader,
     metric: MetricInPath,
     start: Annotated[Instant, Query(alias="from")],
     end: Annotated[Instant, Query(alias="to", description="exclusive; at most 92 days later")],
@@ -58,7 +59,7 @@ async def heat_map(
     """As JSON, SVG or PNG. A sum is shown as the mean of such an hour, a share of all of them together. The pictures
     are read in black and white, too; an hour without data is hatched."""
     wanted = format_ or _FORMATS[choose(accept, tuple(_FORMATS))]
-    page = await reporting.heat_maps.page(metric, shape, start, end, timezone)
+    page = await reporting.heat_maps.page(metric, shape, start, end, timezone, caller.only)
     headers = {"Vary": "Accept"}
     if wanted is PictureFormat.JSON:
         return Response(page.model_dump_json(by_alias=True), headers=headers, media_type=JSON)

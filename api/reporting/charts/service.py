@@ -24,6 +24,7 @@ from api.reporting.charts.hours import (
 from api.reporting.charts.models import HeatMapPage, Shape
 from api.reporting.charts.shapes import Picture
 from api.reporting.errors import TooMany
+from kit.auth.station_filter import EVERY_STATION, StationFilter
 from kit.clock import Clock, format_rfc3339
 from kit.web.errors import BadQuery
 
@@ -39,8 +40,16 @@ class HeatMapService:
         self._figures = figures
         self._clock = clock
 
-    async def page(self, name: str, shape: Shape, start: datetime, end: datetime, time_zone: str) -> HeatMapPage:
-        """The values. Raises NotFound, BadQuery."""
+    async def page(
+        self,
+        name: str,
+        shape: Shape,
+        start: datetime,
+        end: datetime,
+        time_zone: str,
+        only: StationFilter = EVERY_STATION,
+    ) -> HeatMapPage:
+        """The values, of these stations. Raises NotFound, BadQuery, Forbidden."""
         metric, zone, now = metric_of(name), ZoneInfo(time_zone), self._clock.now()
         if metric.in_currencies:
             raise BadQuery(f"{name} is in several currencies, which cannot be one picture: ask for another metric")
@@ -50,7 +59,7 @@ class HeatMapService:
         hours = [bucket.start for bucket in buckets_of(start, end, "hour", zone)]
         if len(hours) > HOURS_MAX:
             raise BadQuery(f"from, to: {len(hours)} hours: ask for at most {HOURS_MAX}, which are a quarter")
-        query = FigureQuery(name, start, end, "hour", "site" if shape == "sites" else None)
+        query = FigureQuery(name, start, end, "hour", "site" if shape == "sites" else None, only=only)
         cell = site_and_hour_of_week(zone) if shape == "week" else site_and_hour_of_day(zone)
         try:
             found = await self._figures.summed(query, cell)

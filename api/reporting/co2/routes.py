@@ -9,7 +9,7 @@ from api.reporting.co2 import examples
 from api.reporting.co2.models import FactorTable, FactorVersions, NewFactors
 from api.reporting.co2.service import VERSIONS_MAX
 from api.reporting.components import Provided
-from api.reporting.parameters import Editor, Reader
+from api.reporting.parameters import FactorsEditor, FactorsReader
 from api.reporting.schema import SCHEMA
 from kit.messaging.outbox import Transaction
 from kit.web.idempotency import Idempotent, StoredResponse
@@ -23,7 +23,7 @@ router = APIRouter(prefix=PATH, tags=["analytics"], route_class=JsonRoute)
 
 
 @router.get("", summary="Versions of CO2 factors", responses={**problems(), 200: example(examples.VERSIONS)})
-async def versions(reporting: Provided, _: Reader) -> FactorVersions:
+async def versions(reporting: Provided, _: FactorsReader) -> FactorVersions:
     """Newest first. Hours of a year are computed with the newest version that is for it."""
     async with reporting.database.transaction() as connection:
         return await reporting.co2.versions(connection)
@@ -36,7 +36,7 @@ async def versions(reporting: Provided, _: Reader) -> FactorVersions:
 )
 async def table(
     reporting: Provided,
-    _: Reader,
+    _: FactorsReader,
     version: Annotated[int, Path(ge=1, le=VERSIONS_MAX, openapi_examples={"version": {"value": 1}})],
 ) -> FactorTable:
     """Grams of CO2e per kWh of delivered energy, by the country of the station and the year."""
@@ -54,7 +54,7 @@ async def table(
 async def publish(
     reporting: Provided,
     new: Annotated[NewFactors, Body(openapi_examples={"new": {"value": examples.NEW}})],
-    operator: Editor,
+    operator: FactorsEditor,
     once: Idempotent,
 ) -> Response:
     """Hours of its years are computed again, some at a time; `pending_hours` of metric `co2` says how many wait.

@@ -12,6 +12,7 @@ from api.reporting.exclusions.models import Exclusion, ExclusionPage, NewExclusi
 from api.reporting.exclusions.store import ExclusionFilter
 from api.reporting.parameters import Editor, Reader
 from api.reporting.schema import SCHEMA
+from kit.auth.stations import check_use
 from kit.clock import format_rfc3339
 from kit.instants import Instant
 from kit.messaging.outbox import Transaction
@@ -37,7 +38,7 @@ router = APIRouter(prefix=PATH, tags=["reports"], route_class=JsonRoute)
 )
 async def exclusions(
     reporting: Provided,
-    _: Reader,
+    caller: Reader,
     request: Request,
     station_id: Annotated[StationId | None, Query(description="only of this station")] = None,
     start: Annotated[Instant | None, Query(alias="from", description="that end later")] = None,
@@ -48,7 +49,7 @@ async def exclusions(
     """Withdrawn ones too, with who withdrew them and when."""
     if start is not None and end is not None and start >= end:
         raise BadQuery(f"from ({format_rfc3339(start)}) must be before to ({format_rfc3339(end)})")
-    found, key = await reporting.exclusions.page(ExclusionFilter(station_id, start, end), limit, cursor)
+    found, key = await reporting.exclusions.page(ExclusionFilter(station_id, start, end, caller.only), limit, cursor)
     page = ExclusionPage(exclusions=list(found), next=next_url(request.url, key))
     return Response(page.model_dump_json(by_alias=True), headers=link_header(page.next), media_type=JSON)
 
@@ -68,6 +69,8 @@ async def add_exclusion(
 ) -> Response:
     """For a reason of 23 CFR 680.116(b)(3) only. It counts in reports computed from then on, and takes nothing from a
     time in which the port was up."""
+
+    await check_use(reporting.database, operator, new.station_id)
 
     async def work(connection: Transaction) -> StoredResponse:
         made = await reporting.exclusions.add(connection, new, operator.name)
@@ -89,4 +92,4 @@ async def withdraw_exclusion(
     """It stays listed, and counts in no report computed from then on. Of one that is withdrawn already, nothing
     changes."""
     async with reporting.database.transaction() as connection:
-        return await reporting.exclusions.withdraw(connection, id, operator.name)
+        return await reporting.exclusions.withdraw(connection, id, operator.name, operator.only)

@@ -9,6 +9,7 @@ from api.reporting.exclusions.models import Exclusion, NewExclusion
 from api.reporting.exclusions.store import ExclusionCursor, ExclusionFilter, ExclusionStore, add, withdraw
 from api.reporting.rollups.facets import OF_PORTS, bits_of
 from api.reporting.rollups.note_store import NoteStore
+from kit.auth.station_filter import EVERY_STATION, StationFilter
 from kit.clock import Clock
 from kit.messaging.outbox import Transaction
 from kit.web.errors import BadQuery, NotFound
@@ -33,9 +34,11 @@ class ExclusionService:
         made = (self._clock.now(), by)
         return await self._noted(connection, await add(connection, place, times, (new.reason, new.note), made, uuid4()))
 
-    async def withdraw(self, connection: Transaction, exclusion_id: UUID, by: str) -> Exclusion:
-        """Withdraw one, in the open transaction. Raises NotFound."""
-        row = await withdraw(connection, exclusion_id, self._clock.now(), by)
+    async def withdraw(
+        self, connection: Transaction, exclusion_id: UUID, by: str, only: StationFilter = EVERY_STATION
+    ) -> Exclusion:
+        """Withdraw one of these stations, in the open transaction. Raises NotFound."""
+        row = await withdraw(connection, exclusion_id, self._clock.now(), by, only)
         if row is None:
             raise NotFound("there is no such exclusion")
         return await self._noted(connection, row)

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import asyncpg
 
+from kit.auth.station_filter import EVERY_STATION, StationFilter, visible
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
 from kit.web.paging import Cursor, Micros, from_micros
@@ -23,13 +24,13 @@ RETURNING {_COLUMNS}
 _WITHDRAW: Final = f"""
 UPDATE reporting.exclusion
 SET withdrawn_at = coalesce(withdrawn_at, $2), withdrawn_by = coalesce(withdrawn_by, $3)
-WHERE id = $1 RETURNING {_COLUMNS}
+WHERE id = $1 AND {visible("station_id", 4)} RETURNING {_COLUMNS}
 """  # noqa: S608  # our own names
 _PAGE: Final = f"""
 SELECT {_COLUMNS} FROM reporting.exclusion
 WHERE ($1::text IS NULL OR station_id = $1) AND ($2::timestamptz IS NULL OR until > $2)
   AND ($3::timestamptz IS NULL OR since < $3)
-  AND ($4::timestamptz IS NULL OR (made_at, id) < ($4, $5::uuid))
+  AND ($4::timestamptz IS NULL OR (made_at, id) < ($4, $5::uuid)) AND {visible("station_id", 7)}
 ORDER BY made_at DESC, id DESC LIMIT $6
 """  # noqa: S608  # our own names
 _IN_FORCE: Final = f"""
@@ -53,6 +54,7 @@ class ExclusionFilter:
     station_id: str | None = None
     start: datetime | None = None
     end: datetime | None = None
+    only: StationFilter = EVERY_STATION
 
 
 class ExclusionStore:
@@ -64,7 +66,8 @@ class ExclusionStore:
     async def page(self, wanted: ExclusionFilter, after: ExclusionCursor | None, rows_max: int) -> list[asyncpg.Record]:
         """Up to rows_max exclusions, newest first."""
         key = (from_micros(after.made_us), after.id) if after else (None, None)
-        return await self._database.fetch(_PAGE, wanted.station_id, wanted.start, wanted.end, *key, rows_max)
+        chosen = (wanted.station_id, wanted.start, wanted.end)
+        return await self._database.fetch(_PAGE, *chosen, *key, rows_max, *wanted.only.values)
 
     async def in_force(
         self, stations: Sequence[str], start: datetime, end: datetime, rows_max: int
@@ -87,6 +90,8 @@ async def add(
     return row
 
 
-async def withdraw(connection: Transaction, exclusion_id: UUID, now: datetime, by: str) -> asyncpg.Record | None:
-    """Withdraw it; one that is withdrawn stays as it is. None: there is none."""
-    return await connection.fetchrow(_WITHDRAW, exclusion_id, now, by)
+async def withdraw(
+    connection: Transaction, exclusion_id: UUID, now: datetime, by: str, only: StationFilter
+) -> asyncpg.Record | None:
+    """Withdraw it; one that is withdrawn stays as it is. None: there is none of these stations."""
+    return await connection.fetchrow(_WITHDRAW, exclusion_id, now, by, *only.values)

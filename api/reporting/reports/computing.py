@@ -51,7 +51,7 @@ class ReportComputation:
         else:
             repairs = await self._summed(business_tables.REPAIRS_METRIC, report, "station", group_and_currency)
         availability = Table(business_tables.AVAILABILITY)
-        async for stations in self._loader.stations(report.stations):
+        async for stations in self._loader.stations(report.stations, report.only):
             ports = await self._loader.ports(stations, report.start, report.end)
             business_tables.add_availability(availability, ports, repairs)
         operations = business_tables.operations_table(figures)
@@ -74,14 +74,18 @@ class ReportComputation:
         group: Group | None,
         key: Callable[[Figure], Key],
     ) -> SummedFigures[Key]:
-        """Of the report's stations, where they are grouped by station; else of all."""
+        """Of the report's stations, where they are grouped by station; else of all that it is limited to."""
+        if group is None and report.only.is_limited:
+            group = "station"  # the total is of all; a sum over stations is the same
         names = tuple(report.stations or ()) if group == "station" else ()
         by = width_of(report.start, report.end)
-        return await self._figures.summed(FigureQuery(metric, report.start, report.end, by, group, names), key)
+        return await self._figures.summed(
+            FigureQuery(metric, report.start, report.end, by, group, names, report.only), key
+        )
 
     async def _uptime(self, report: StoredReport) -> Sequence[Table]:
         uptime, exclusions, repairs = tables = uptime_tables.tables()
-        async for stations in self._loader.stations(report.stations):
+        async for stations in self._loader.stations(report.stations, report.only):
             batch = await self._ports(stations, report)
             uptime_tables.add_uptime(uptime, batch, report.start, report.end)
             uptime_tables.add_exclusions(exclusions, batch)
@@ -94,7 +98,7 @@ class ReportComputation:
         uptime, outages = Table(uptime_tables.UPTIME), Table(quarterly.OUTAGES)
         exclusions = Table(uptime_tables.EXCLUSIONS)
         tables = (sessions, uptime, outages, exclusions, success, quarterly.fields_table())
-        async for stations in self._loader.stations(report.stations):
+        async for stations in self._loader.stations(report.stations, report.only):
             batch = await self._ports(stations, report)
             uptime_tables.add_uptime(uptime, batch, report.start, report.end)
             uptime_tables.add_exclusions(exclusions, batch)

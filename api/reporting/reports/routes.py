@@ -41,7 +41,7 @@ router = APIRouter(prefix=PATH, tags=["reports"], route_class=JsonRoute)
 )
 async def reports(
     reporting: Provided,
-    _: ReportsReader,
+    caller: ReportsReader,
     request: Request,
     kind: Annotated[ReportKind | None, Query(description="default: all")] = None,
     state: Annotated[ReportState | None, Query(description="default: all")] = None,
@@ -49,7 +49,7 @@ async def reports(
     cursor: CursorInQuery = None,
 ) -> Response:
     """How far each is, and what is in those that are done."""
-    found, key = await reporting.reports.page(kind, state, limit, cursor)
+    found, key = await reporting.reports.page(kind, state, caller.only, limit, cursor)
     page = ReportPage(reports=list(found), next=next_url(request.url, key))
     return Response(page.model_dump_json(by_alias=True), headers=link_header(page.next), media_type=JSON)
 
@@ -80,7 +80,7 @@ async def request_report(
     operations and revenue of whole months or of up to 31 days. When it is done, report.generated.v1 says so."""
 
     async def work(connection: Transaction) -> StoredResponse:
-        made = await reporting.reports.request(connection, new, principal.name)
+        made = await reporting.reports.request(connection, new, principal.name, principal.only)
         return StoredResponse(202, made.model_dump_json(by_alias=True).encode(), location=f"{PATH}/{made.id}")
 
     return await once.do(reporting.database, SCHEMA, work)
@@ -109,7 +109,7 @@ async def request_report(
 )
 async def report(
     reporting: Provided,
-    _: ReportsReader,
+    caller: ReportsReader,
     id: Annotated[UUID, Path(openapi_examples={"report": {"value": examples.DONE["id"]}})],
     format_: Annotated[ReportFormat | None, Query(alias="format", description="default: by Accept, else JSON")] = None,
     table: Annotated[
@@ -121,9 +121,9 @@ async def report(
     CSV in lines of `#` above the header, Parquet in its metadata."""
     wanted = format_ or _FORMATS.get(choose(accept, (JSON, *_FORMATS)))
     if wanted is None:
-        found = await reporting.reports.get(id)
+        found = await reporting.reports.get(id, caller.only)
         return Response(found.model_dump_json(by_alias=True), headers=_VARY, media_type=JSON)
-    file = await reporting.reports.file(id, wanted, table)
+    file = await reporting.reports.file(id, wanted, table, caller.only)
     chunks = file.chunks()
     first = await anext(chunks)  # where the store of documents is away, the answer is a 503 and not half a file
 

@@ -14,10 +14,11 @@ from api.reporting.reports.report_pdf import ROWS_MAX as PDF_ROWS_MAX
 from api.reporting.reports.report_pdf import render_pdf
 from api.reporting.reports.store import ReportCursor, ReportStore, StoredReport, add, waiting
 from api.reporting.tables import TableShape, Values, shape_of
+from kit.auth.station_filter import StationFilter
 from kit.clock import Clock, format_rfc3339
 from kit.errors import Overloaded
 from kit.messaging.outbox import Transaction
-from kit.web.errors import BadQuery, Conflict, NotFound
+from kit.web.errors import BadQuery, Conflict, Forbidden, NotFound
 from kit.web.paging import decode_cursor, encode_cursor, to_micros
 
 _STATIONS_CHARS: Final = 200  # of their names; more of them are counted
@@ -36,8 +37,10 @@ class ReportService:
         self._clock = clock
         self._statuses_kept = statuses_kept
 
-    async def request(self, connection: Transaction, new: NewReport, by: str) -> Report:
-        """Queue a report, in the open transaction. Raises BadQuery, Overloaded."""
+    async def request(self, connection: Transaction, new: NewReport, by: str, only: StationFilter) -> Report:
+        """Queue a report of these stations, in the open transaction. Raises BadQuery, Forbidden, Overloaded."""
+        if only.is_limited and new.group != "station":
+            raise Forbidden(f"figures by {new.group} are of stations that your token is not for, too: leave group out")
         now = self._clock.now()
         try:
             check_period(new.kind, new.start, new.end, now, now - self._statuses_kept())
@@ -46,28 +49,30 @@ class ReportService:
         if await waiting(connection) >= WAITING_MAX:
             raise Overloaded(f"{WAITING_MAX} reports wait; ask again when some are done", retry_after_s=60)
         stations = None if new.stations is None else sorted(set(new.stations))
-        selection = {"group": new.group, "stations": stations}
+        named, organisation = only.values
+        selection = {"group": new.group, "stations": stations, "named": named, "organisation": organisation}
         period, formats = (new.start, new.end), list(dict.fromkeys(new.formats))
         return report_of(await add(connection, uuid4(), new.kind, period, selection, formats, (now, by)))
 
     async def page(
-        self, kind: str | None, state: str | None, limit: int, cursor: str | None
+        self, kind: str | None, state: str | None, only: StationFilter, limit: int, cursor: str | None
     ) -> tuple[Sequence[Report], str | None]:
-        """A page of reports, newest first, and the next page's cursor. Raises BadQuery."""
+        """A page of the reports that were asked for with this limit or a narrower one, newest first, and the next
+        page's cursor. Raises BadQuery."""
         after = decode_cursor(cursor, ReportCursor) if cursor else None
-        rows = await self._store.page(kind, state, after, limit + 1)
+        rows = await self._store.page(kind, state, only, after, limit + 1)
         page = [report_of(row) for row in rows[:limit]]
         if len(rows) <= limit:
             return page, None
         return page, encode_cursor(ReportCursor(to_micros(page[-1].requested_at), page[-1].id))
 
-    async def get(self, report_id: UUID) -> Report:
+    async def get(self, report_id: UUID, only: StationFilter) -> Report:
         """A report. Raises NotFound."""
-        return report_of(await self._stored(report_id))
+        return report_of(await self._stored(report_id, only))
 
-    async def file(self, report_id: UUID, wanted: ReportFormat, table: str | None) -> "ReportFile":
+    async def file(self, report_id: UUID, wanted: ReportFormat, table: str | None, only: StationFilter) -> "ReportFile":
         """The report, or one of its tables, as a file. Raises NotFound, Conflict, BadQuery."""
-        report = await self._stored(report_id)
+        report = await self._stored(report_id, only)
         if report.tables is None:
             raise Conflict(_not_done(report))
         if wanted not in report.formats:
@@ -77,8 +82,8 @@ class ReportService:
             raise NotFound(f"this report has no table {table!r}: it has {', '.join(shapes)}")
         return ReportFile(report, wanted, table or next(iter(shapes)), shapes, self._content)
 
-    async def _stored(self, report_id: UUID) -> StoredReport:
-        found = await self._store.get(report_id)
+    async def _stored(self, report_id: UUID, only: StationFilter) -> StoredReport:
+        found = await self._store.get(report_id, only)
         if found is None:
             raise NotFound("there is no such report: it is deleted some time after it was made")
         return found
@@ -155,12 +160,14 @@ def about(report: StoredReport) -> dict[str, str]:
     """From what and when it was computed, in every format."""
     facts = FACTS[report.kind]
     stations = "all" if report.stations is None else ", ".join(report.stations)
+    organisation = report.only.organisation
     return {
         "Report": facts.title,
         "From": format_rfc3339(report.start),
         "To": f"{format_rfc3339(report.end)} (exclusive)",
         **({"By": report.group} if report.kind in GROUPED else {}),
         "Stations": stations if len(stations) <= _STATIONS_CHARS else f"{len(report.stations or ())} stations",
+        **({} if organisation is None else {"Organisation": organisation}),
         "Computed at": "" if report.computed_at is None else format_rfc3339(report.computed_at),
         "Computed from": "; ".join(facts.sources),
         "Requested by": report.requested_by,

@@ -11,6 +11,7 @@ import msgspec
 
 from api.reporting.analytics.models import Group
 from api.reporting.reports.kinds import ReportFormat, ReportKind
+from kit.auth.station_filter import StationFilter
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
 from kit.web.paging import Cursor, Micros, from_micros
@@ -25,11 +26,23 @@ _ADD: Final = f"""
 INSERT INTO reporting.report (id, kind, state, from_moment, to_moment, selection, formats, requested_at, requested_by)
 VALUES ($1, $2, 'queued', $3, $4, $5::jsonb, $6, $7, $8) RETURNING {_COLUMNS}
 """  # noqa: S608 - constants
-_GET: Final = f"SELECT {_COLUMNS} FROM reporting.report WHERE id = $1"  # noqa: S608  # our own names
+
+
+def _asked_within(first: int) -> str:
+    """SQL: a report was asked for with the limit whose values are $first and $first + 1, or a narrower one."""
+    names, organisation = f"${first}::text[]", f"${first + 1}::text"
+    return (
+        f"({names} IS NULL OR coalesce(jsonb_typeof(selection -> 'named') = 'array', false) "
+        f"AND to_jsonb({names}) @> (selection -> 'named')) "
+        f"AND ({organisation} IS NULL OR selection ->> 'organisation' = {organisation})"
+    )
+
+
+_GET: Final = f"SELECT {_COLUMNS} FROM reporting.report WHERE id = $1 AND {_asked_within(2)}"  # noqa: S608  # our own names
 _PAGE: Final = f"""
 SELECT {_COLUMNS} FROM reporting.report
 WHERE ($1::text IS NULL OR kind = $1) AND ($2::text IS NULL OR state = $2)
-  AND ($3::timestamptz IS NULL OR (requested_at, id) < ($3, $4::uuid))
+  AND ($3::timestamptz IS NULL OR (requested_at, id) < ($3, $4::uuid)) AND {_asked_within(6)}
 ORDER BY requested_at DESC, id DESC LIMIT $5
 """  # noqa: S608  # our own names
 _CLAIM: Final = f"""
@@ -78,6 +91,7 @@ class StoredReport:
     end: datetime
     group: Group
     stations: list[str] | None
+    only: StationFilter  # of the token that it was asked for with
     formats: list[ReportFormat]
     requested_at: datetime
     requested_by: str
@@ -94,17 +108,18 @@ class ReportStore:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    async def get(self, report_id: UUID) -> StoredReport | None:
-        """A report."""
-        row = await self.database.fetchrow(_GET, report_id)
+    async def get(self, report_id: UUID, only: StationFilter) -> StoredReport | None:
+        """A report that was asked for with this limit or a narrower one."""
+        row = await self.database.fetchrow(_GET, report_id, *only.values)
         return None if row is None else _report(row)
 
     async def page(
-        self, kind: str | None, state: str | None, after: ReportCursor | None, rows_max: int
+        self, kind: str | None, state: str | None, only: StationFilter, after: ReportCursor | None, rows_max: int
     ) -> list[StoredReport]:
-        """Up to rows_max reports, newest first."""
+        """Up to rows_max reports that were asked for with this limit or a narrower one, newest first."""
         key = (from_micros(after.requested_us), after.id) if after else (None, None)
-        return [_report(row) for row in await self.database.fetch(_PAGE, kind, state, *key, rows_max)]
+        rows = await self.database.fetch(_PAGE, kind, state, *key, rows_max, *only.values)
+        return [_report(row) for row in rows]
 
     async def claim(self, now: datetime, lease: timedelta) -> StoredReport | None:
         """The next report to be computed, running from now on; None: there is none."""
@@ -143,7 +158,7 @@ async def add(
     formats: Sequence[ReportFormat],
     requested: tuple[datetime, str],
 ) -> StoredReport:
-    """Queue a report: (from, to), {group, stations}, formats, (when, by whom) it was asked for."""
+    """Queue a report: (from, to), {group, stations, named, organisation}, formats, (when, by whom) it was asked for."""
     chosen = msgspec.json.encode(selection).decode()
     row = await connection.fetchrow(_ADD, report_id, kind, *period, chosen, list(formats), *requested)
     assert row is not None  # noqa: S101 - RETURNING
@@ -172,6 +187,9 @@ def _report(row: asyncpg.Record) -> StoredReport:
         end=row["to_moment"],
         group=selection["group"],
         stations=selection["stations"],
+        only=StationFilter(
+            None if (named := selection.get("named")) is None else frozenset(named), selection.get("organisation")
+        ),
         formats=[ReportFormat(one) for one in row["formats"]],
         requested_at=row["requested_at"],
         requested_by=row["requested_by"],

@@ -14,6 +14,7 @@ from api.reporting.exclusions.store import ExclusionStore
 from api.reporting.uptime.ports import PortLine, Spans
 from api.reporting.uptime.store import UptimeStore
 from api.reporting.uptime.uptime import PortTimes, port_times
+from kit.auth.station_filter import StationFilter
 from kit.clock import to_ms
 
 # Stations at once: of 14 months of two ports each with ten statuses a day PostgreSQL looks at 210,000 intervals, 2.7 s
@@ -45,10 +46,10 @@ class PortLoader:
         self.store = store
         self._exclusions = exclusions
 
-    async def stations(self, only: Sequence[str] | None) -> AsyncIterator[list[str]]:
-        """All stations that had a port at some time, or those of `only`, in batches, by id."""
+    async def stations(self, named: Sequence[str] | None, only: StationFilter) -> AsyncIterator[list[str]]:
+        """All stations of the filter that had a port at some time, or those that are named, in batches, by id."""
         after = ""
-        while batch := await self.store.stations(after, only, STATIONS_AT_ONCE):
+        while batch := await self.store.stations(after, named, only, STATIONS_AT_ONCE):
             yield batch
             after = batch[-1]
 

@@ -8,6 +8,7 @@ from uuid import UUID
 import asyncpg
 
 from api.reporting.uptime.uptime import UP_STATUSES
+from kit.auth.station_filter import StationFilter, visible
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
 from schemas.reading import Status
@@ -28,11 +29,12 @@ WHERE c.connector_id > 0 AND EXISTS (SELECT FROM first)
 GROUP BY c.station_id
 ON CONFLICT DO NOTHING
 """
-_STATIONS: Final = """
+_STATIONS: Final = f"""
 SELECT DISTINCT station_id FROM reporting.registration
 WHERE station_id > $1 AND ($2::text[] IS NULL OR station_id = ANY ($2)) AND cardinality(connectors) > 0
+  AND {visible("station_id", 4)}
 ORDER BY station_id LIMIT $3
-"""
+"""  # noqa: S608  # our own names
 # Spans of one revision of the registry each; those of one port that touch are one to whoever merges them.
 _SERVICE: Final = """
 SELECT station_id, connector_id, floor(extract(epoch FROM since) * 1000)::bigint AS start_ms,
@@ -89,9 +91,11 @@ class UptimeStore:
     def __init__(self, database: Database | Transaction) -> None:
         self._database = database
 
-    async def stations(self, after: str, only: Sequence[str] | None, rows_max: int) -> list[str]:
-        """Up to rows_max stations that had a connector at some time, behind that one, by id."""
-        rows = await self._database.fetch(_STATIONS, after, None if only is None else list(only), rows_max)
+    async def stations(self, after: str, named: Sequence[str] | None, only: StationFilter, rows_max: int) -> list[str]:
+        """Up to rows_max of these stations that had a connector at some time, behind that one, by id."""
+        rows = await self._database.fetch(
+            _STATIONS, after, None if named is None else list(named), rows_max, *only.values
+        )
         return [row["station_id"] for row in rows]
 
     async def service(self, stations: Sequence[str], start: datetime, end: datetime) -> list[asyncpg.Record]:

@@ -13,6 +13,7 @@ import asyncpg
 
 from api.reservations.life.rule import Place, Reservation, ReservationState
 from api.reservations.places.free_times import Interval
+from kit.auth.station_filter import EVERY_STATION, StationFilter, sees, visible
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
 from kit.web.paging import Cursor, Micros, from_micros, to_micros
@@ -29,6 +30,7 @@ _COLUMNS: Final = (
     "r.created_at, r.held_until, r.reason, r.moved_from, r.request_id, r.request_until, r.session_id, r.charged"
 )
 _SELECT: Final = f"SELECT {_COLUMNS} FROM reservations.reservation AS r"  # noqa: S608  # the names above
+_BY_ID: Final = f"{_SELECT} WHERE r.id = $1 AND {visible('r.station_id', 2)}"
 _PLACE: Final = "p.place_key, p.station_id, p.connector_id, p.bay, p.taken_with"
 
 _LOCK_DRIVER: Final = "SELECT reservations.lock_driver($1)"
@@ -55,6 +57,7 @@ WHERE ($1::text IS NULL OR r.driver_id = $1) AND ($2::text IS NULL OR r.station_
   AND ($3::text IS NULL OR r.state = $3)
   AND ($4::timestamptz IS NULL OR r.starts_at >= $4) AND ($5::timestamptz IS NULL OR r.starts_at < $5)
   AND ($6::timestamptz IS NULL OR (r.starts_at, r.id) < ($6, $7::uuid))
+  AND {visible("r.station_id", 9)}
 ORDER BY r.starts_at DESC, r.id DESC LIMIT $8
 """
 # Whether a place is out of order: a bay with connectors if all of these are.
@@ -123,7 +126,7 @@ _FREE: Final = """NOT EXISTS (
 _OF_PLUG: Final = f"""
 SELECT {_PLACE} FROM reservations.station AS s JOIN reservations.place AS p ON p.station_id = s.station_id
 WHERE s.site = $3 AND NOT s.removed AND p.registered AND p.standard = $4 AND coalesce(p.rated_power_w, 0) >= $5
-  AND NOT coalesce(p.status = ANY ($6::text[]), false)
+  AND NOT coalesce(p.status = ANY ($6::text[]), false) AND {visible("p.station_id", 8)}
 ORDER BY {_FREE} DESC, hashint8extended(p.place_key, $7) LIMIT {CANDIDATES_MAX}
 """  # noqa: S608  # the names above
 # Places that can stand in for another, and are free.
@@ -171,6 +174,7 @@ class ReservationFilter:
     state: ReservationState | None
     start: datetime | None
     end: datetime | None
+    only: StationFilter = EVERY_STATION
 
 
 class ReservationCursor(Cursor, frozen=True, tag="rv"):
@@ -208,9 +212,13 @@ class ReservationStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def by_id(self, id_: UUID) -> Reservation | None:
-        """The reservation of that id."""
-        return await by_id(self._database, id_)
+    async def sees(self, only: StationFilter, station_id: str) -> bool:
+        """Whether the station passes the filter now."""
+        return await sees(self._database, only, station_id)
+
+    async def by_id(self, id_: UUID, only: StationFilter) -> Reservation | None:
+        """The reservation of that id, at one of these stations."""
+        return await by_id(self._database, id_, only)
 
     async def page(
         self, selected: ReservationFilter, after: ReservationCursor | None, rows_max: int
@@ -226,13 +234,14 @@ class ReservationStore:
             selected.end,
             *behind,
             rows_max,
+            *selected.only.values,
         )
         return [_reservation(row) for row in rows]
 
 
-async def by_id(database: Database | Transaction, id_: UUID) -> Reservation | None:
-    """The reservation of that id."""
-    row = await database.fetchrow(f"{_SELECT} WHERE r.id = $1", id_)
+async def by_id(database: Database | Transaction, id_: UUID, only: StationFilter = EVERY_STATION) -> Reservation | None:
+    """The reservation of that id, at one of these stations."""
+    row = await database.fetchrow(_BY_ID, id_, *only.values)
     return None if row is None else _reservation(row)
 
 
@@ -252,10 +261,18 @@ async def named_place(
 
 
 async def places_of_plug(
-    connection: Transaction, site: str, standard: str, power_w_min: int, during: Interval, seed: int
+    connection: Transaction,
+    site: str,
+    standard: str,
+    power_w_min: int,
+    during: Interval,
+    seed: int,
+    only: StationFilter,
 ) -> list[Place]:
-    """The site's connectors of that standard that are not out of order, those first that seem free."""
-    rows = await connection.fetch(_OF_PLUG, *during, site, standard, power_w_min, OUT_OF_ORDER_STATUSES, seed)
+    """The site's connectors of that standard at these stations that are not out of order, those first that seem
+    free."""
+    wanted = (site, standard, power_w_min, OUT_OF_ORDER_STATUSES, seed)
+    rows = await connection.fetch(_OF_PLUG, *during, *wanted, *only.values)
     return [_place(row) for row in rows]
 
 
@@ -330,9 +347,9 @@ async def add(connection: Transaction, reservation: Reservation, created_by: str
     )
 
 
-async def locked(connection: Transaction, id_: UUID) -> Reservation | None:
-    """The reservation, which nobody else changes until the transaction ends."""
-    row = await connection.fetchrow(f"{_SELECT} WHERE r.id = $1 FOR UPDATE", id_)
+async def locked(connection: Transaction, id_: UUID, only: StationFilter = EVERY_STATION) -> Reservation | None:
+    """The reservation, at one of these stations, which nobody else changes until the transaction ends."""
+    row = await connection.fetchrow(f"{_BY_ID} FOR UPDATE", id_, *only.values)
     return None if row is None else _reservation(row)
 
 

@@ -11,6 +11,7 @@ from api.reservations.components import PATH, Provided
 from api.reservations.parking import examples
 from api.reservations.parking.models import Parking, StationParking, UnregisteredBay, UnregisteredBayPage, VehicleStay
 from kit.auth.requirements import require_scope
+from kit.auth.token_store import Principal
 from kit.web.paging import link_header, next_url
 from kit.web.parameters import JSON, CursorInQuery, example, problems
 
@@ -27,18 +28,18 @@ router = APIRouter(prefix=PARKING, tags=["reservations"])
     name="unregistered_bays",  # part of the published operationId
     summary="Bays that a sensor tells of and nobody registered",
     response_model=UnregisteredBayPage,
-    dependencies=[Depends(require_scope("parking:read"))],
     responses={**problems(), 200: example(examples.UNREGISTERED)},
 )
 async def unregistered(
     reservations: Provided,
+    caller: Annotated[Principal, Depends(require_scope("parking:read", heeds_stations=True))],
     request: Request,
     limit: Annotated[int, Query(ge=1, le=BAYS_MAX, description="on a page")] = BAYS_DEFAULT,
     cursor: CursorInQuery = None,
 ) -> Response:
     """Those that were heard of first. A bay leaves the list when it is registered with its station, and what is known
     of it stays."""
-    found, key = await reservations.parking.unregistered(limit, cursor)
+    found, key = await reservations.parking.unregistered(limit, cursor, caller.only)
     bays = [UnregisteredBay(**{name: row[name] for name in UnregisteredBay.model_fields}) for row in found]
     page = UnregisteredBayPage(bays=bays, next=next_url(request.url, key))
     return Response(page.model_dump_json(), headers=link_header(page.next), media_type=JSON)

@@ -12,6 +12,7 @@ from api.reservations.parking import store
 from api.reservations.parking.events import parking_overstayed
 from api.reservations.parking.stay import Stay, stays_of
 from api.reservations.parking.store import Watch
+from kit.auth.station_filter import StationFilter
 from kit.clock import Clock, to_ms
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction, insert_async
@@ -55,11 +56,13 @@ class ParkingService:
             raise NotFound(f"station {station_id} is not registered, or has no connector")
         return StationParking(station_id, await self.fee(self._database, station_id), stays)
 
-    async def unregistered(self, limit: int, cursor: str | None) -> tuple[Sequence[Mapping[str, Any]], str | None]:
-        """A page of bays that a sensor tells of and the registry does not have, and the next page's cursor. Raises
-        BadQuery."""
+    async def unregistered(
+        self, limit: int, cursor: str | None, only: StationFilter
+    ) -> tuple[Sequence[Mapping[str, Any]], str | None]:
+        """A page of bays of these stations that a sensor tells of and the registry does not have, and the next page's
+        cursor. Raises BadQuery."""
         after = decode_cursor(cursor, BayCursor).place_key if cursor else 0
-        rows = await store.unregistered(self._database, after, limit + 1)
+        rows = await store.unregistered(self._database, after, limit + 1, only)
         following = encode_cursor(BayCursor(rows[limit - 1]["place_key"])) if len(rows) > limit else None
         return rows[:limit], following
 

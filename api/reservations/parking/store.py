@@ -9,6 +9,7 @@ import asyncpg
 from api.reservations.life.rule import Place
 from api.reservations.parking.rule import ConnectorStatus, Sensor
 from api.reservations.parking.stay import PlaceFacts, ReservationFacts, SessionFacts
+from kit.auth.station_filter import StationFilter, visible
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
 
@@ -62,11 +63,12 @@ SELECT s.station_id FROM reservations.stay AS s WHERE s.due_at <= $1 ORDER BY s.
 """
 
 
-_UNREGISTERED: Final = """
+_UNREGISTERED: Final = f"""
 SELECT p.place_key, p.station_id, p.bay, p.occupied, p.occupied_since AS since FROM reservations.place AS p
 WHERE NOT p.registered AND p.bay IS NOT NULL AND p.occupied IS NOT NULL AND p.place_key > $1
+  AND {visible("p.station_id", 3)}
 ORDER BY p.place_key LIMIT $2
-"""
+"""  # noqa: S608  # our own names
 
 
 class Watch(NamedTuple):
@@ -131,9 +133,10 @@ async def due_stations(database: Database, now: datetime, rows_max: int) -> list
     return [row["station_id"] for row in await database.fetch(_DUE, now, rows_max)]
 
 
-async def unregistered(database: Database, after: int, rows_max: int) -> list[asyncpg.Record]:
-    """Up to rows_max bays that a sensor tells of and the registry does not have, by their keys, behind this one."""
-    return await database.fetch(_UNREGISTERED, after, rows_max)
+async def unregistered(database: Database, after: int, rows_max: int, only: StationFilter) -> list[asyncpg.Record]:
+    """Up to rows_max bays of these stations that a sensor tells of and the registry does not have, by their keys,
+    behind this one."""
+    return await database.fetch(_UNREGISTERED, after, rows_max, *only.values)
 
 
 def _facts(row: Mapping[str, Any]) -> PlaceFacts:

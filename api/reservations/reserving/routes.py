@@ -7,13 +7,14 @@ from fastapi import APIRouter, Body, Path, Query, Request
 from fastapi.responses import Response
 from pydantic import StringConstraints
 
-from api.reservations.callers import FORBIDDEN, Caller, Reader, Reserver, check_place, driver_for
+from api.reservations.callers import FORBIDDEN, Caller, Reader, driver_for
 from api.reservations.components import PATH, Provided
 from api.reservations.life.rule import ReservationState
 from api.reservations.life.store import SCHEMA, ReservationFilter
 from api.reservations.reserving import examples
 from api.reservations.reserving.models import NewReservation, Reservation, ReservationDetails, ReservationPage
 from api.reservations.reserving.responses import details_of, reservation_of
+from kit.auth.stations import check_use
 from kit.instants import Instant
 from kit.messaging.outbox import Transaction
 from kit.web.errors import Forbidden
@@ -64,7 +65,7 @@ async def list_reservations(
     meanwhile."""
     if caller.kind == "driver" and driver_id not in (None, caller.driver_id):
         raise Forbidden("a driver has only their own reservations; leave driver_id out")
-    selected = ReservationFilter(caller.own_driver or driver_id, station_id, state, start, end)
+    selected = ReservationFilter(caller.own_driver or driver_id, station_id, state, start, end, caller.only)
     found, key = await reservations.service.page(selected, limit, cursor)
     terms = reservations.service.terms()
     page = ReservationPage(reservations=[reservation_of(one, terms) for one in found], next=next_url(request.url, key))
@@ -84,7 +85,7 @@ async def list_reservations(
 )
 async def reserve(
     reservations: Provided,
-    caller: Reserver,
+    caller: Caller,
     new: Annotated[
         NewReservation,
         Body(
@@ -100,10 +101,11 @@ async def reserve(
     """For now or later. The place is kept free for some minutes before and after, which the driver may use. What is
     held is given back unless confirmed in time; anything else is confirmed."""
     driver_id = driver_for(caller, new.driver_id)
-    check_place(caller, new.station_id)
+    if new.station_id is not None:
+        await check_use(reservations.database, caller, new.station_id)
 
     async def work(connection: Transaction) -> StoredResponse:
-        made = await reservations.service.reserve(connection, new, driver_id, caller.name)
+        made = await reservations.service.reserve(connection, new, driver_id, caller.name, caller.bound)
         body = reservation_of(made, reservations.service.terms()).model_dump_json().encode()
         return StoredResponse(201, body, location=f"{PATH}/{made.id}")
 
@@ -119,7 +121,7 @@ async def reserve(
 async def get_reservation(reservations: Provided, caller: Reader, id: IdInPath) -> ReservationDetails:
     """A driver sees only their own. With what standing there without charging costs, before it does, and from when on
     the vehicle stands there for too long."""
-    found = await reservations.service.get(id, caller.own_driver)
+    found = await reservations.service.get(id, caller.own_driver, caller.only)
     fee = await reservations.parking.fee(reservations.database, found.place.station_id)
     stay = await reservations.parking.of_reservation(found)
     return details_of(found, reservations.service.terms(), fee, stay)
@@ -138,7 +140,7 @@ async def confirm(reservations: Provided, caller: Caller, id: IdInPath, once: Id
     """Of one that is confirmed already, nothing changes."""
 
     async def work(connection: Transaction) -> StoredResponse:
-        confirmed = await reservations.service.confirm(connection, id, caller.own_driver)
+        confirmed = await reservations.service.confirm(connection, id, caller.own_driver, caller.only)
         return StoredResponse(200, reservation_of(confirmed, reservations.service.terms()).model_dump_json().encode())
 
     return await once.do(reservations.database, SCHEMA, work)
@@ -156,5 +158,5 @@ async def cancel(reservations: Provided, caller: Caller, id: IdInPath, reason: R
     """Free until `cancel_free_until`; a driver who cancels later is charged by the tariff's elements for reservations
     that expired. Of one that is cancelled already, nothing changes."""
     async with reservations.database.transaction() as connection:
-        cancelled = await reservations.service.cancel(connection, id, caller.own_driver, reason)
+        cancelled = await reservations.service.cancel(connection, id, caller.own_driver, caller.only, reason)
     return reservation_of(cancelled, reservations.service.terms())

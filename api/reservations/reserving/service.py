@@ -1,9 +1,11 @@
 """Reserving, confirming, cancelling and reading. No HTTP and no SQL here.
 
 `of_driver` is the driver who asks, for whom other drivers' reservations do not exist; None: an operator asks.
+To whoever is limited to the stations `only`, reservations at others do not exist.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID, uuid4
@@ -33,6 +35,7 @@ from api.reservations.reserving.models import NewReservation
 from api.reservations.reserving.responses import Taken
 from api.reservations.settings import ReservationSettings
 from api.reservations.waiting.store import waiting_before
+from kit.auth.station_filter import EVERY_STATION, StationFilter, sees
 from kit.clock import Clock, format_rfc3339, from_ms, to_ms
 from kit.messaging.outbox import Transaction, insert_async
 from kit.web.errors import BadQuery, Conflict, NotFound
@@ -75,9 +78,15 @@ class ReservationService:
         return terms_of(self._settings())
 
     async def reserve(
-        self, connection: Transaction, new: NewReservation, driver_id: str, created_by: str
+        self,
+        connection: Transaction,
+        new: NewReservation,
+        driver_id: str,
+        created_by: str,
+        only: StationFilter = EVERY_STATION,
     ) -> Reservation:
-        """Reserve, in the open transaction. Raises NotFound, BadQuery, Conflict, and Taken where nothing is free."""
+        """Reserve, in the open transaction; of a site's connectors one of these stations. Raises NotFound, BadQuery,
+        Conflict, and Taken where nothing is free."""
         settings, terms, now = self._settings(), self.terms(), self._now()
         starts_at, ends_at = _times(new, settings, now)
         during = claimed(starts_at, ends_at, now, terms)
@@ -87,7 +96,7 @@ class ReservationService:
                 "cancel one first"
             )
         id_ = uuid4()
-        candidates = await self._candidates(connection, new, during, id_, out_of_order_from=now + terms.move)
+        candidates = await self._candidates(connection, new, during, id_, only, out_of_order_from=now + terms.move)
         if starts_at < now + SOON:
             await self._check_line(connection, candidates, driver_id, now)
         for place in candidates:
@@ -117,9 +126,9 @@ class ReservationService:
         await store.add(connection, reservation, created_by, due)
         await insert_async(connection, SCHEMA, [reservation_changed(RESERVATION_CREATED, reservation, now)])
 
-    async def get(self, id_: UUID, of_driver: str | None) -> Reservation:
+    async def get(self, id_: UUID, of_driver: str | None, only: StationFilter) -> Reservation:
         """A reservation. Raises NotFound."""
-        return _own(await self._store.by_id(id_), id_, of_driver)
+        return await self._shown(_own(await self._store.by_id(id_, only), id_, of_driver), only)
 
     async def page(
         self, selected: ReservationFilter, limit: int, cursor: str | None
@@ -131,22 +140,33 @@ class ReservationService:
         after = decode_cursor(cursor, ReservationCursor) if cursor else None
         rows = await self._store.page(selected, after, limit + 1)
         following = encode_cursor(reservation_cursor(rows[limit - 1])) if len(rows) > limit else None
-        return rows[:limit], following
+        return [await self._shown(one, selected.only) for one in rows[:limit]], following
 
-    async def confirm(self, connection: Transaction, id_: UUID, of_driver: str | None) -> Reservation:
+    async def _shown(
+        self, reservation: Reservation, only: StationFilter, connection: Transaction | None = None
+    ) -> Reservation:
+        """Without the station that it was at before and why it is not there, where the caller does not see that one."""
+        before = reservation.moved_from
+        if before is None or await (sees(connection, only, before) if connection else self._store.sees(only, before)):
+            return reservation
+        return replace(reservation, moved_from=None, reason=None)
+
+    async def confirm(
+        self, connection: Transaction, id_: UUID, of_driver: str | None, only: StationFilter
+    ) -> Reservation:
         """Confirm what is held; again, nothing. Raises NotFound, and Conflict where it is over."""
-        reservation = _own(await store.locked(connection, id_), id_, of_driver)
+        reservation = _own(await store.locked(connection, id_, only), id_, of_driver)
         confirmed = await self._lifecycle.apply(connection, reservation, Confirmed(self._now()))
         if confirmed.state not in (ReservationState.CONFIRMED, ReservationState.ACTIVE):
             past = "was not confirmed in time" if confirmed.live else f"is {confirmed.state}"
             raise Conflict(f"reservation {id_} {past}; make another")
-        return confirmed
+        return await self._shown(confirmed, only, connection)
 
     async def cancel(
-        self, connection: Transaction, id_: UUID, of_driver: str | None, reason: str | None
+        self, connection: Transaction, id_: UUID, of_driver: str | None, only: StationFilter, reason: str | None
     ) -> Reservation:
         """Cancel it; again, nothing. Raises NotFound, and Conflict where it is over otherwise."""
-        reservation = _own(await store.locked(connection, id_), id_, of_driver)
+        reservation = _own(await store.locked(connection, id_, only), id_, of_driver)
         by_driver = of_driver is not None
         why = reason or ("cancelled by the driver" if by_driver else "cancelled by the operator")
         cancelled = await self._lifecycle.apply(
@@ -154,7 +174,7 @@ class ReservationService:
         )
         if cancelled.state is not ReservationState.CANCELLED:
             raise Conflict(f"reservation {id_} is over: it is {cancelled.state}")
-        return cancelled
+        return await self._shown(cancelled, only, connection)
 
     async def _candidates(
         self,
@@ -162,6 +182,7 @@ class ReservationService:
         new: NewReservation,
         during: Interval,
         id_: UUID,
+        only: StationFilter,
         *,
         out_of_order_from: datetime,
     ) -> list[Place]:
@@ -169,7 +190,7 @@ class ReservationService:
             assert new.site is not None  # noqa: S101  # the model says so
             assert new.standard is not None  # noqa: S101  # the model says so
             seed = id_.int & (2**63 - 1)
-            found = await store.places_of_plug(connection, new.site, new.standard, new.power_w_min, during, seed)
+            found = await store.places_of_plug(connection, new.site, new.standard, new.power_w_min, during, seed, only)
             if not found:
                 power = f" of {new.power_w_min} W or more" if new.power_w_min else ""
                 raise NotFound(f"site {new.site} has no {new.standard}{power} that is in order")

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 from fastapi import APIRouter, Body, Path, Query
 from fastapi.responses import Response
 
-from api.reservations.callers import FORBIDDEN, Caller, Reader, check_place, driver_for
+from api.reservations.callers import FORBIDDEN, LineCaller, LineReader, driver_for
 from api.reservations.components import PATH, Provided, ReservationsComponents
 from api.reservations.life.store import SCHEMA
 from api.reservations.reserving.models import Name
@@ -33,7 +33,7 @@ router = APIRouter(prefix=WAITING, tags=["reservations"], route_class=JsonRoute)
 @router.get("", summary="Who waits", responses={**problems(FORBIDDEN), 200: example(examples.LINE)})
 async def line(
     reservations: Provided,
-    caller: Reader,
+    caller: LineReader,
     site: Annotated[Name | None, Query(description="operators: the line of this site")] = None,
 ) -> WaitingLine:
     """A driver's own entries, newest first; for operators the line of a site, in order."""
@@ -67,13 +67,12 @@ async def line(
 )
 async def join(
     reservations: Provided,
-    caller: Caller,
+    caller: LineCaller,
     new: Annotated[NewWaiting, Body(openapi_examples={"fast": {"value": examples.NEW_WAITING}})],
     once: Idempotent,
 ) -> Response:
     """Drivers are served in the order in which they joined. A connector that becomes free is offered for some minutes
     to the first whom it suits: a held reservation, which `reservation.created.v1` tells of."""
-    check_place(caller, None)
     entry = Entry(
         id=uuid4(),
         number=0,
@@ -101,7 +100,7 @@ async def join(
     summary="A driver's place in the line",
     responses={**problems({**FORBIDDEN, **_UNKNOWN}), 200: example(examples.WAITING)},
 )
-async def see(reservations: Provided, caller: Reader, id: IdInPath) -> Waiting:
+async def see(reservations: Provided, caller: LineReader, id: IdInPath) -> Waiting:
     """With the estimated wait, and what is offered. A driver sees only their own."""
     return _waiting(await reservations.waiting.see(id, caller.own_driver), reservations)
 
@@ -112,7 +111,7 @@ async def see(reservations: Provided, caller: Reader, id: IdInPath) -> Waiting:
     response_model=Waiting,
     responses={**problems(_CHANGING), 200: example(examples.ACCEPTED)},
 )
-async def accept(reservations: Provided, caller: Caller, id: IdInPath, once: Idempotent) -> Response:
+async def accept(reservations: Provided, caller: LineCaller, id: IdInPath, once: Idempotent) -> Response:
     """Confirms the held reservation. Again, nothing."""
     return await _once(reservations, once, lambda on: reservations.waiting.accept(on, id, caller.own_driver))
 
@@ -123,13 +122,13 @@ async def accept(reservations: Provided, caller: Caller, id: IdInPath, once: Ide
     response_model=Waiting,
     responses={**problems(_CHANGING), 200: example(examples.WAITING)},
 )
-async def skip(reservations: Provided, caller: Caller, id: IdInPath, once: Idempotent) -> Response:
+async def skip(reservations: Provided, caller: LineCaller, id: IdInPath, once: Idempotent) -> Response:
     """For as long as an offer lasts. The place in the line is kept; what was offered goes to the next."""
     return await _once(reservations, once, lambda on: reservations.waiting.skip(on, id, caller.own_driver))
 
 
 @router.delete("/{id}", summary="Leave the line", responses={**problems(_CHANGING), 200: example(examples.LEFT)})
-async def leave(reservations: Provided, caller: Caller, id: IdInPath) -> Waiting:
+async def leave(reservations: Provided, caller: LineCaller, id: IdInPath) -> Waiting:
     """What was offered goes to the next. Again, nothing."""
     async with reservations.database.transaction() as connection:
         left = await reservations.waiting.leave(connection, id, caller.own_driver)

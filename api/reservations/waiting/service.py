@@ -16,6 +16,7 @@ from api.reservations.reserving.service import ReservationService
 from api.reservations.settings import ReservationSettings
 from api.reservations.waiting import rule, store
 from api.reservations.waiting.store import LINE_MAX, Entry
+from kit.auth.station_filter import EVERY_STATION
 from kit.clock import Clock, from_ms
 from kit.database.postgres import Database
 from kit.errors import Contended
@@ -92,7 +93,7 @@ class WaitingService:
         entry = await self._locked(connection, id_, driver_id)
         if entry.reservation_id is None:
             raise Conflict(f"nothing is offered to {id_}: it is {entry.state}")
-        await self._reservations.confirm(connection, entry.reservation_id, driver_id)
+        await self._reservations.confirm(connection, entry.reservation_id, driver_id, EVERY_STATION)
         await store.settle(connection, entry.site)
         return await self._in_line(connection, id_)
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
-from api.stations.components import PATH, READS, Editor, Provided
+from api.stations.components import PATH, Editor, Provided, Reader
 from api.stations.exchange import examples
 from api.stations.exchange.models import BODY_BYTES_MAX, ExchangeFormat, ImportResult
 from kit.web.paging import link_header, next_url
@@ -71,7 +71,6 @@ async def import_stations(
     "/export",
     summary="Stations as a file, page by page",
     response_class=Response,
-    dependencies=[READS],
     responses={
         **problems(),
         200: {
@@ -82,6 +81,7 @@ async def import_stations(
 )
 async def export(
     stations: Provided,
+    reader: Reader,
     request: Request,
     format_: Annotated[ExchangeFormat, Query(alias="format")] = ExchangeFormat.CSV,
     limit: Annotated[int, Query(ge=1, le=EXPORTED_MAX, description="stations on a page")] = EXPORTED_MAX,
@@ -90,7 +90,7 @@ async def export(
     """`csv`: each page with its header. `ocpi`: Locations as OCPI 2.2.1 pages them. Stations without address, city,
     country, position or time zone are left out of `ocpi`, and connectors without standard, format, power type, voltage,
     current or EVSE id."""
-    text, key = await stations.exchange.export(format_, limit, cursor)
+    text, key = await stations.exchange.export(format_, limit, cursor, reader.only)
     return Response(text, headers=link_header(next_url(request.url, key)), media_type=_MEDIA[format_])
 
 

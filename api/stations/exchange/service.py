@@ -13,6 +13,7 @@ from api.stations.registry.models import ConnectorFacts, Station, StationFacts
 from api.stations.registry.service import StationCursor, StationsService
 from api.stations.registry.store import Change, StationsStore, evse_holders, lock_all, stations, stations_after
 from api.stations.status.store import statuses
+from kit.auth.station_filter import StationFilter
 from kit.auth.token_store import Principal
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
@@ -80,11 +81,13 @@ class ExchangeService:
             raise ImportRefused(result)
         return result
 
-    async def export(self, format_: ExchangeFormat, limit: int, cursor: str | None) -> tuple[str, str | None]:
-        """A page of stations by their ids, as a file, and the next page's cursor. Raises BadQuery."""
+    async def export(
+        self, format_: ExchangeFormat, limit: int, cursor: str | None, only: StationFilter
+    ) -> tuple[str, str | None]:
+        """A page of these stations by their ids, as a file, and the next page's cursor. Raises BadQuery."""
         after = decode_cursor(cursor, StationCursor).station_id if cursor else None
         async with self._database.snapshot() as connection:
-            found = list((await stations_after(connection, after, limit + 1)).values())
+            found = list((await stations_after(connection, after, limit + 1, only)).values())
             page = found[:limit]
             known = (
                 await statuses(connection, [one.station_id for one in page]) if format_ == ExchangeFormat.OCPI else {}

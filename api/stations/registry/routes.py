@@ -7,7 +7,7 @@ from fastapi import APIRouter, Body, Path, Query, Request
 from fastapi.responses import Response
 
 from api.parameters import KnownStationInPath, StationInPath
-from api.stations.components import LOCATES, PATH, READS, Editor, Provided
+from api.stations.components import LOCATES, PATH, READS, Editor, Provided, Reader
 from api.stations.registry import examples
 from api.stations.registry.models import (
     Connector,
@@ -60,17 +60,17 @@ def _created(what: str, value: Any) -> dict[str, Any]:
     "",
     summary="Stations, by their ids",
     response_model=StationPage,
-    dependencies=[READS],
     responses={**problems(), 200: example(examples.PAGE)},
 )
 async def list_stations(
     stations: Provided,
+    reader: Reader,
     request: Request,
     limit: Annotated[int, Query(ge=1, le=STATIONS_MAX, description="stations on a page")] = STATIONS_DEFAULT,
     cursor: CursorInQuery = None,
 ) -> Response:
     """Without details and connectors. Pages never repeat a station, whatever is registered meanwhile."""
-    found, key = await stations.registry.stations(limit, cursor)
+    found, key = await stations.registry.stations(limit, cursor, reader.only)
     page = StationPage(stations=list(found), next=next_url(request.url, key))
     return Response(page.model_dump_json(), headers=link_header(page.next), media_type=JSON)
 
@@ -135,7 +135,8 @@ async def put_station(
     """In place of whatever was known of it; connectors that are left out stay. An id is compared without case.
 
     A station that is registered already is changed only with its ETag. OCPI CDRs of its charges need its address, city,
-    country and position.
+    country and position. A token of an organisation changes that organisation's stations, which stay its own, and
+    registers no others.
     """
     station, created = await stations.registry.put_station(station_id, version_of(if_match), body, operator)
     return _put(station, station.revision, created, f"{PATH}/{quote(station_id, safe='')}")

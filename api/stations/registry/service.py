@@ -35,11 +35,12 @@ from api.stations.registry.store import (
 )
 from api.stations.search.projection import project
 from kit.audit.recording import AuditedChange, record_all
+from kit.auth.station_filter import StationFilter
 from kit.auth.token_store import Principal
 from kit.clock import Clock, from_ms
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction, insert_async
-from kit.web.errors import BadQuery, Conflict, NotFound
+from kit.web.errors import BadQuery, Conflict, Forbidden, NotFound
 from kit.web.paging import Cursor, Int64, decode_cursor, encode_cursor
 from kit.web.versions import check_version
 from schemas.reading import MAIN_METER, STATION_ID_CHARS_MAX
@@ -76,10 +77,12 @@ class StationsService:
             raise no_station(station_id)
         return found
 
-    async def stations(self, limit: int, cursor: str | None) -> tuple[Sequence[StationSummary], str | None]:
-        """A page of stations by their ids, and the next page's cursor. Raises BadQuery."""
+    async def stations(
+        self, limit: int, cursor: str | None, only: StationFilter
+    ) -> tuple[Sequence[StationSummary], str | None]:
+        """A page of these stations by their ids, and the next page's cursor. Raises BadQuery."""
         after = decode_cursor(cursor, StationCursor).station_id if cursor else None
-        rows = await self._store.summaries(after, limit + 1)
+        rows = await self._store.summaries(after, limit + 1, only)
         page = [StationSummary(**row) for row in rows[:limit]]
         return page, encode_cursor(StationCursor(page[-1].station_id)) if len(rows) > limit else None
 
@@ -102,7 +105,7 @@ class StationsService:
         await lock_station(connection, new.station_id)
         if await stations(connection, [new.station_id]):
             raise Conflict(f"station {new.station_id} is registered already: change it with PUT")
-        return await self._change(connection, new.station_id, None, _replaced(None, new), operator.name)
+        return await self._change(connection, new.station_id, None, _replaced(None, new), operator)
 
     async def put_station(
         self, station_id: str, version: int | None, document: StationDocument, operator: Principal
@@ -111,14 +114,18 @@ class StationsService:
 
         `version`: the revision that the change was made to; None: any; 0: If-Match was not given. Raises VersionNeeded,
         VersionChanged, Conflict where another station has the EVSE, BadQuery where a bay names a connector that the
-        station does not have.
+        station does not have, Forbidden where it would become another organisation's than the token's.
         """
+        if operator.organisation not in (None, document.organisation):
+            raise Forbidden(
+                f"body/organisation: your token is for the stations of {operator.organisation}, which stay its own"
+            )
         async with self._store.database.transaction() as connection:
             await lock_station(connection, station_id)
             known = (await stations(connection, [station_id])).get(station_id)
             check_version(f"station {station_id}", version, None if known is None else known.revision)
             after = _replaced(known, document)
-            return await self._change(connection, station_id, known, after, operator.name), known is None
+            return await self._change(connection, station_id, known, after, operator), known is None
 
     async def retire(self, station_id: str, version: int | None, operator: Principal) -> None:
         """Remove the station; its history stays. Raises NotFound, VersionNeeded, VersionChanged."""
@@ -148,7 +155,7 @@ class StationsService:
             if len(others) >= CONNECTORS_MAX:
                 raise Conflict(f"station {station_id} has {CONNECTORS_MAX} connectors, the most there may be")
             after = (StationFacts(**_facts_of(known)), [*(_numbered(other) for other in others), one])
-            station = await self._change(connection, station_id, known, after, operator.name)
+            station = await self._change(connection, station_id, known, after, operator)
         stored = next(other for other in station.connectors if other.connector_id == connector_id)
         return stored, station.revision, created
 
@@ -176,7 +183,7 @@ class StationsService:
                     "take it out of the bay first"
                 )
             after = (StationFacts(**_facts_of(known)), [_numbered(one) for one in others])
-            await self._change(connection, station_id, known, after, operator.name)
+            await self._change(connection, station_id, known, after, operator)
 
     async def change_many(
         self, connection: Transaction, wanted: Mapping[str, StationDocument], operator: Principal
@@ -212,17 +219,17 @@ class StationsService:
         station_id: str,
         known: Station | None,
         after: tuple[StationFacts, Sequence[NumberedConnector]],
-        changed_by: str,
+        operator: Principal,
     ) -> Station:
         """What is changed to what it was already is no change."""
         if known is None:
             revision = (await last_revisions(connection, [station_id])).get(station_id, 0)
         else:
             revision = known.revision
-        change = self._changed(known, (station_id, after), revision, changed_by)
+        change = self._changed(known, (station_id, after), revision, operator.name)
         if known is not None and _same(known, change):
             return known
-        await record(connection, [change])
+        await record(connection, [change], names_others=not operator.is_limited)
         if change.after is None:
             raise AssertionError("the station was changed, not retired")
         return change.after
@@ -255,9 +262,9 @@ class StationsService:
         return Change(before, station, revision + 1, now, changed_by)
 
 
-async def record(connection: Transaction, changes: Sequence[Change]) -> None:
+async def record(connection: Transaction, changes: Sequence[Change], *, names_others: bool = True) -> None:
     """Store these changes with their history, their entries in the audit and their events, in the open transaction.
-    Raises Conflict."""
+    Raises Conflict, which names the station that has an EVSE already if `names_others`."""
     taken = {one.evse_id for change in changes if change.after for one in change.after.connectors if one.evse_id}
     held = {one.evse_id for change in changes if change.before for one in change.before.connectors if one.evse_id}
     if len(changes) == 1:  # of many nobody else changes anything
@@ -267,7 +274,10 @@ async def record(connection: Transaction, changes: Sequence[Change]) -> None:
         evse_id, first, last = twice
         named = {change.station_id for change in changes}
         holder = last if first in named and last not in named else first
-        raise Conflict(f"{evse_id} is an EVSE of station {holder}: an EVSE is at one station")
+        raise Conflict(
+            f"{evse_id} is an EVSE of {f'station {holder}' if names_others else 'another station'}: an EVSE is at one "
+            "station"
+        )
     await project(connection, changes)
     await record_all(connection, map(_audited, changes))
     await insert_async(connection, SCHEMA, [station_changed(change) for change in changes])

@@ -17,6 +17,7 @@ from api.stations.registry.models import (
     from_udeg,
     to_udeg,
 )
+from kit.auth.station_filter import StationFilter, visible
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
 
@@ -31,10 +32,12 @@ _CONNECTOR_FACTS: Final = tuple(ConnectorFacts.model_fields)
 _CONNECTOR: Final = ", ".join(("station_id", "connector_id", "changed_at", *_CONNECTOR_FACTS))
 _STATIONS_BY_ID: Final = f"SELECT {_STATION} FROM stations.station WHERE station_id = ANY ($1::text[])"  # noqa: S608  # our own names
 _STATIONS: Final = f"""
-SELECT {_PLACE} FROM stations.station WHERE $1::text IS NULL OR station_id > $1 ORDER BY station_id LIMIT $2
+SELECT {_PLACE} FROM stations.station WHERE ($1::text IS NULL OR station_id > $1) AND {visible("station_id", 3)}
+ORDER BY station_id LIMIT $2
 """  # noqa: S608  # our own names
 _WHOLE_STATIONS: Final = f"""
-SELECT {_STATION} FROM stations.station WHERE $1::text IS NULL OR station_id > $1 ORDER BY station_id LIMIT $2
+SELECT {_STATION} FROM stations.station WHERE ($1::text IS NULL OR station_id > $1) AND {visible("station_id", 3)}
+ORDER BY station_id LIMIT $2
 """  # noqa: S608  # our own names
 _CONNECTORS: Final = f"""
 SELECT {_CONNECTOR} FROM stations.connector WHERE station_id = ANY ($1::text[]) ORDER BY station_id, connector_id
@@ -120,9 +123,9 @@ class StationsStore:
         async with self.database.snapshot() as connection:
             return (await stations(connection, [station_id])).get(station_id)
 
-    async def summaries(self, after: str | None, rows_max: int) -> list[dict[str, Any]]:
-        """Up to rows_max stations behind that id, in order, without details and connectors."""
-        return [_degrees(row) for row in await self.database.fetch(_STATIONS, after, rows_max)]
+    async def summaries(self, after: str | None, rows_max: int, only: StationFilter) -> list[dict[str, Any]]:
+        """Up to rows_max of these stations behind that id, in order, without details and connectors."""
+        return [_degrees(row) for row in await self.database.fetch(_STATIONS, after, rows_max, *only.values)]
 
     async def connector(self, station_id: str, connector_id: int) -> tuple[Connector, int] | None:
         """A connector, and its station's revision."""
@@ -160,9 +163,12 @@ async def stations(connection: Transaction, station_ids: Sequence[str]) -> dict[
     return await _with_connectors(connection, await connection.fetch(_STATIONS_BY_ID, station_ids))
 
 
-async def stations_after(connection: Transaction, after: str | None, rows_max: int) -> dict[str, Station]:
-    """Up to rows_max stations with their connectors behind that id, in order."""
-    return await _with_connectors(connection, await connection.fetch(_WHOLE_STATIONS, after, rows_max))
+async def stations_after(
+    connection: Transaction, after: str | None, rows_max: int, only: StationFilter
+) -> dict[str, Station]:
+    """Up to rows_max of these stations with their connectors behind that id, in order."""
+    rows = await connection.fetch(_WHOLE_STATIONS, after, rows_max, *only.values)
+    return await _with_connectors(connection, rows)
 
 
 async def last_revisions(connection: Transaction, station_ids: Sequence[str]) -> dict[str, int]:

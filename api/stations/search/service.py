@@ -12,6 +12,7 @@ from api.stations.search.models import RADIUS_M_DEFAULT, Box, EnergyPrice, Found
 from api.stations.search.projection import extend_hours, plug_mask, project, unprojected
 from api.stations.search.store import EARTH_RADIUS_M, WHOLE_EARTH_M, Question, SearchCursor, SearchStore
 from api.stations.search.words import WORDS_MAX, folded
+from kit.auth.station_filter import StationFilter
 from kit.clock import Clock, from_ms
 from kit.database.postgres import Database
 from kit.web.errors import BadQuery
@@ -32,8 +33,8 @@ class SearchService:
         self._store = SearchStore(database)
         self._clock = clock
 
-    async def search(self, asked: Search) -> tuple[SearchPage, str | None]:
-        """A page, and the next page's cursor. Raises BadQuery."""
+    async def search(self, asked: Search, only: StationFilter) -> tuple[SearchPage, str | None]:
+        """A page of these stations, and the next page's cursor. Raises BadQuery."""
         after = decode_cursor(asked.cursor, SearchCursor) if asked.cursor else None
         live_ms = self._clock.now_ms()
         at_ms = live_ms if after is None else after.at_ms
@@ -62,6 +63,7 @@ class SearchService:
             at=from_ms(at_ms),
             live=from_ms(live_ms),
             after=after,
+            only=only,
         )
         rows = await self._store.found(question)
         page = rows[: asked.limit]

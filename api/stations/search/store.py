@@ -16,6 +16,7 @@ from api.stations.search.models import Box, Sort
 from api.stations.search.projection import on_sphere
 from api.stations.search.words import pattern_of
 from api.stations.status.codes import AVAILABLE, BUSY
+from kit.auth.station_filter import StationFilter, visible
 from kit.database.postgres import Database
 from kit.web.paging import Cursor, Int64
 
@@ -137,6 +138,7 @@ class Question:
     at: datetime  # of opening hours and prices
     live: datetime  # of reservations
     after: SearchCursor | None
+    only: StationFilter
 
 
 class _Arguments:
@@ -149,6 +151,12 @@ class _Arguments:
         """The placeholder of a value of that type."""
         self.values.append(value)
         return f"${len(self.values)}::{kind}"
+
+    def add_filter(self, column: str, only: StationFilter) -> str:
+        """The condition that the column's station passes it."""
+        first = len(self.values) + 1
+        self.values += only.values
+        return visible(column, first)
 
 
 class SearchStore:
@@ -181,6 +189,8 @@ def statement_of(question: Question) -> tuple[str, list[Any]]:
         after = question.after
         key = (add(after.price, "bigint"), add(after.distance_dm, "bigint"), add(after.station_id, "text"))
         conditions.append(f'({sort_price}, d.distance_dm, p.station_id) > ({", ".join(key)} COLLATE "C")')
+    if question.only.is_limited:
+        conditions.append(arguments.add_filter("p.station_id", question.only))
     distance, priced = _DISTANCE.format(x=x, y=y, z=z), _PRICE.format(now=now)
     connectors = _CONNECTORS.format(live=live, fits=_fitting(question, add))
     places = f"stations.place AS p {distance}"

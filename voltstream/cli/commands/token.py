@@ -12,7 +12,14 @@ from rich.table import Table
 from kit.audit.entry import AUDIT
 from kit.audit.recording import local_account
 from kit.auth.scopes import KINDS, Kind, Scope, scopes_of
-from kit.auth.token_store import SUBJECT_CHARS_MAX, StoredToken, TokenStore, valid_subject
+from kit.auth.token_store import (
+    ORGANISATION_CHARS_MAX,
+    SUBJECT_CHARS_MAX,
+    StoredToken,
+    TokenStore,
+    valid_organisation,
+    valid_subject,
+)
 from kit.clock import SystemClock, format_rfc3339
 from kit.settings import Settings
 from kit.spelling import did_you_mean
@@ -47,6 +54,9 @@ def issue(
         list[str] | None, typer.Option(help="a station that it is for, may be repeated", show_default=False)
     ] = None,
     any_station: Annotated[bool, typer.Option("--any-station", help="a device's token for all stations")] = False,
+    organisation: Annotated[
+        str | None, typer.Option(help="whose stations it is for, as they are registered", show_default=False)
+    ] = None,
     subject: Annotated[str | None, typer.Option(help="a driver's id", show_default=False)] = None,
     scope: Annotated[
         list[str] | None,
@@ -66,6 +76,11 @@ def issue(
     for name in station or ():
         if not 0 < len(name) <= STATION_ID_CHARS_MAX:
             raise WrongUsage(f"--station {name!r}: a station id has 1 to {STATION_ID_CHARS_MAX} characters")
+    if organisation is not None and wanted == "device":
+        raise WrongUsage("--organisation is for tokens of people: a device's names its stations by --station")
+    if organisation is not None and not valid_organisation(organisation):
+        what = f"1 to {ORGANISATION_CHARS_MAX} printable characters"
+        raise WrongUsage(f"--organisation {organisation!r}: an organisation's name has {what}")
     if (subject is None) == (wanted == "driver"):
         raise WrongUsage("--subject names the driver of a token of kind driver, which needs it; others have none")
     if subject is not None and not valid_subject(subject):
@@ -75,7 +90,9 @@ def issue(
     settings = load_settings(data_dir=data_dir)
     token, stored = _with_store(
         settings,
-        lambda store: store.issue(wanted, label, station or None, subject, scopes=scopes, expires_at=expires_at),
+        lambda store: store.issue(
+            wanted, label, station or None, subject, organisation=organisation, scopes=scopes, expires_at=expires_at
+        ),
     )
     _show_secret(f"A token of kind {wanted} for the platform of {platform_name(settings)}:", token, stored, as_json)
 
@@ -177,7 +194,7 @@ def tokens_table(tokens: Iterable[StoredToken], now: datetime) -> Table:
             token.kind,
             "revoked" if token.revoked_at else "expired" if ended else left,
             "" if token.last_used_at is None else _short(now - token.last_used_at),
-            escape("; ".join(filter(None, (token.subject, stations, scopes, token.label)))),
+            escape("; ".join(filter(None, (token.subject, token.organisation, stations, scopes, token.label)))),
             style="dim" if token.revoked_at or ended else "",
         )
     return table
@@ -261,6 +278,7 @@ def _described(token: StoredToken) -> dict[str, object]:
         "kind": token.kind,
         "label": token.label,
         "stations": None if token.stations is None else list(token.stations),
+        "organisation": token.organisation,
         "subject": token.subject,
         "scopes": sorted(scopes_of(token.kind, token.scopes)),
         **{name: None if (at := getattr(token, name)) is None else format_rfc3339(at) for name in moments},
