@@ -22,6 +22,7 @@ from kit.service import Context, Service, provide
 from kit.settings import Settings
 from voltstream.runtime.composition import subscribe
 from voltstream.runtime.database import OWN_GRANTS, grants_of, sources_of
+from voltstream.services import personal_data
 from voltstream.settings import load_settings
 
 C = TypeVar("C")
@@ -94,6 +95,7 @@ async def open_service(
         log_writer=writer,
         services=(service,),
         runtime_config=config,
+        personal_data=personal_data,
     )
     try:
         async with service.open(context) as components:

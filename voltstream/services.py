@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
+from types import ModuleType
 from typing import Any, Final
 
 from pydantic import BaseModel
 
 from kit.config.adjustable import adjustables_of
+from kit.personal_data import PersonalData
 from kit.service import Consumes, Service
 from kit.web.limits.settings import RequestLimitSettings
 from schemas.topics import group_queue
@@ -20,6 +22,7 @@ SERVICES: Final = {
     "pricing": "api.pricing.declaration:SERVICE",
     "config": "api.config.declaration:SERVICE",
     "audit": "api.audit.declaration:SERVICE",
+    "privacy": "api.privacy.declaration:SERVICE",
     "reservations": "api.reservations.declaration:SERVICE",
     "sessions": "api.sessions.declaration:SERVICE",
     "notifications": "api.notifications.declaration:SERVICE",
@@ -39,6 +42,7 @@ SUBSETS: Final = {
         "pricing",
         "config",
         "audit",
+        "privacy",
         "reservations",
         "sessions",
         "notifications",
@@ -105,13 +109,23 @@ def setting_owners() -> dict[str, tuple[str, ...]]:
     return {**owners, **dict.fromkeys(RequestLimitSettings.model_fields, (*SUBSETS["api"], "gateway"))}
 
 
+def personal_data() -> dict[str, tuple[PersonalData, ...]]:
+    """What services hold of drivers, `PERSONAL_DATA` of the module `personal_data` beside a declaration; apart from it
+    as the settings are."""
+    return {name: module.PERSONAL_DATA for name, module in _beside_declarations("personal_data").items()}
+
+
 def _groups_by_service() -> dict[str, type[BaseModel]]:
-    """Of services in one folder, which share its settings, the first."""
+    return {name: module.GROUP for name, module in _beside_declarations("settings").items()}
+
+
+def _beside_declarations(module: str) -> dict[str, ModuleType]:
+    """The modules of that name, by service. Of services in one folder, which share it, the first."""
     folders: dict[str, str] = {}
     for name, place in SERVICES.items():
         folders.setdefault(place.partition(":")[0].rpartition(".")[0], name)
-    modules = {name: f"{folder}.settings" for folder, name in folders.items()}
-    return {name: import_module(module).GROUP for name, module in modules.items() if find_spec(module)}
+    places = {name: f"{folder}.{module}" for folder, name in folders.items()}
+    return {name: import_module(place) for name, place in places.items() if find_spec(place)}
 
 
 def loaded(place: str) -> Any:

@@ -7,6 +7,7 @@ from fastapi import APIRouter
 
 from api.reservations.components import ReservationsComponents, open_reservations
 from api.reservations.parking import routes as parking_routes
+from api.reservations.personal_data import PERSONAL_DATA
 from api.reservations.reserving import routes
 from api.reservations.settings import ReservationSettings
 from api.reservations.waiting import routes as waiting_routes
@@ -53,6 +54,7 @@ SERVICE: Final = Service(
     components=ReservationsComponents,
     router=_router,
     migrations=Path(__file__).parent / "migrations",
+    personal_data=PERSONAL_DATA,
     contracts=(
         Contract(
             "reservations.claim(uuid, text, text, integer, text, bigint, bigint)",

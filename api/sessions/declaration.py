@@ -5,6 +5,7 @@ from typing import Final
 from uuid import UUID
 
 from api.sessions.components import SessionsComponents, open_sessions
+from api.sessions.personal_data import PERSONAL_DATA
 from api.sessions.readings_store import READS
 from api.sessions.request_store import delete_old_unrequested
 from api.sessions.routes import router
@@ -38,6 +39,7 @@ SERVICE: Final = Service(
     components=SessionsComponents,
     router=router,
     migrations=Path(__file__).parent / "migrations",
+    personal_data=PERSONAL_DATA,
     reads=(
         "telemetry.session_overview",
         *READS,

@@ -31,7 +31,7 @@ from voltstream.runtime.config_updates import ConfigUpdates, open_config
 from voltstream.runtime.process import Lifespan
 from voltstream.runtime.request_limits import open_request_limits
 from voltstream.runtime.web import Web
-from voltstream.services import follows_config, queue_of
+from voltstream.services import follows_config, personal_data, queue_of
 
 _CONTENDED_S: Final = 10.0  # after a deadlock a job runs again so soon, whatever its interval
 _log = get_logger(__name__)
@@ -122,6 +122,7 @@ class Composition:
             services=self._platform,
             runtime_config=self._config,
             offers=self._offered,
+            personal_data=personal_data,
         )
         components = await stack.enter_async_context(service.open(context))
         self.components[service.name] = components

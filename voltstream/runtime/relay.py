@@ -14,6 +14,7 @@ from kit.messaging.outbox import Relay, RelayMetrics
 from kit.service import Context, Job, Service
 from schemas.topics import EVENT_FAILED, exchange_of, routing_key
 from voltstream.runtime.dead_letter_events import dead_letter_event_factory
+from voltstream.runtime.personal_data import PERSONAL_DATA
 from voltstream.services import all_services, queue_of
 
 _HOUR_S: Final = 3_600.0
@@ -84,6 +85,7 @@ SERVICE: Final = Service(
     components=Relays,
     schema=SCHEMA,
     migrations=MIGRATIONS.folder,
+    personal_data=PERSONAL_DATA,
     publishes=(EVENT_FAILED,),
     jobs=(Job("dead letters past keeping", lambda relays: relays.letters.forget_old(), _HOUR_S),),
     run_with_bus=relaying,
