@@ -20,6 +20,7 @@ from billing.invoicing.store import READS as PRICING_READS
 from billing.payments.routes import router as payments
 from billing.personal_data import PERSONAL_DATA
 from billing.readings_store import READS
+from billing.retention_store import RETENTION
 from billing.settings import PAUSED, BillingSettings
 from billing.statements.routes import router as statements
 from kit.service import Consumes, Contract, Job, Service
@@ -88,4 +89,5 @@ SERVICE: Final = Service(
     publishes=(INVOICE_CREATED, INVOICE_UPDATED),
     offers={"invoice.pdf": lambda billing: billing.pdfs.pdf},
     settings=BillingSettings,
+    retention=RETENTION,
 )

@@ -49,6 +49,7 @@ from kit.log.partitioned_log import InProcessLog, LogWriter
 from kit.messaging.bus import PREFETCH, Bus, Handler
 from kit.messaging.consumer import Handle, HandleBatch, Process
 from kit.personal_data import PersonalData, functions_of
+from kit.retention import RecordRetention, of_standard_tables
 from kit.settings import Settings, group_of
 from kit.web.health import ReadyCheck
 
@@ -218,6 +219,7 @@ class Service(Generic[C]):
     run_with_bus: Callable[[C, Bus], AbstractAsyncContextManager[None]] | None = None
     health_port: int = 0  # of a process that serves only health routes; 0: the API's port
     personal_data: tuple[PersonalData, ...] = ()  # what its schema holds of drivers (kit/personal_data.py)
+    retention: tuple[RecordRetention, ...] = ()  # records that end after a time, beside those of the standard tables
 
     def __post_init__(self) -> None:
         checked_name(self.name)
@@ -234,6 +236,11 @@ class Service(Generic[C]):
     def owned_schema(self) -> str:
         """The schema that it works in; empty if it has none."""
         return self.schema or (self.name if self.migrations is not None else "")
+
+    @property
+    def retentions(self) -> tuple[RecordRetention, ...]:
+        """Of all records of its schema, where it owns that."""
+        return () if self.migrations is None else (*self.retention, *of_standard_tables(self.owned_schema))
 
     @property
     def role(self) -> str:

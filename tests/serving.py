@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from fastapi import APIRouter, FastAPI
@@ -18,6 +19,7 @@ from kit.live.view import LiveView
 from kit.log.partitioned_log import LogWriter
 from kit.messaging.bus import Bus
 from kit.messaging.consumer import ConsumerMetrics
+from kit.retention import RecordRetention, RetentionMetrics, end_records
 from kit.service import Context, Service, provide
 from kit.settings import Settings
 from voltstream.runtime.composition import subscribe
@@ -58,6 +60,21 @@ class Opened(Generic[C]):
         """Each of its jobs once."""
         for job in self.service.jobs:
             await job.run(self.components)
+
+    async def end_records(self, now: datetime) -> dict[str, int]:
+        """What is past its retention by then, by the defaults."""
+        return await ended(self.database, self.service.owned_schema, self.service.retentions, now)
+
+
+async def ended(
+    database: Database, schema: str, retentions: Sequence[RecordRetention], now: datetime
+) -> dict[str, int]:
+    """End what is past its retention by then, by the defaults; records by kind."""
+    config = RuntimeConfig(load_settings())
+    try:
+        return await end_records(database, schema, retentions, config, now, RetentionMetrics(CollectorRegistry()))
+    finally:
+        config.close()
 
 
 @asynccontextmanager

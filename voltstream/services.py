@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from kit.config.adjustable import adjustables_of
 from kit.personal_data import PersonalData
+from kit.retention import StandardTableSettings
 from kit.service import Consumes, Service
 from kit.web.limits.settings import RequestLimitSettings
 from schemas.topics import group_queue
@@ -51,6 +52,21 @@ SUBSETS: Final = {
         "reingest",
     ),
 }
+# Those with migrations, which a test holds to their declarations.
+OWN_A_SCHEMA: Final = (
+    "stations",
+    "pricing",
+    "config",
+    "privacy",
+    "reservations",
+    "sessions",
+    "notifications",
+    "reporting",
+    "billing",
+    "worker",
+    "reingest",
+    "relay",
+)
 
 
 def service(name: str) -> Service[Any]:
@@ -96,8 +112,9 @@ def follows_config(service: Service[Any]) -> bool:
 
 def settings_groups() -> list[type[BaseModel]]:
     """The groups of settings, `GROUP` of the module `settings` beside a declaration. They are apart from it, because
-    every process knows all settings and imports only what it runs. The last is of all that serve routes."""
-    return [*_groups_by_service().values(), RequestLimitSettings]
+    every process knows all settings and imports only what it runs. The last two are of all that serve routes, and of
+    all that own a schema."""
+    return [*_groups_by_service().values(), RequestLimitSettings, StandardTableSettings]
 
 
 def setting_owners() -> dict[str, tuple[str, ...]]:
@@ -106,7 +123,11 @@ def setting_owners() -> dict[str, tuple[str, ...]]:
     for name, group in _groups_by_service().items():
         for field in group.model_fields:
             owners[field] = (*owners.get(field, ()), name)
-    return {**owners, **dict.fromkeys(RequestLimitSettings.model_fields, (*SUBSETS["api"], "gateway"))}
+    return {
+        **owners,
+        **dict.fromkeys(RequestLimitSettings.model_fields, (*SUBSETS["api"], "gateway")),
+        **dict.fromkeys(StandardTableSettings.model_fields, OWN_A_SCHEMA),
+    }
 
 
 def personal_data() -> dict[str, tuple[PersonalData, ...]]:

@@ -8,6 +8,7 @@ from fastapi import APIRouter
 
 from api.notifications.components import NotificationComponents, open_notifications
 from api.notifications.deliveries import routes as delivery_routes
+from api.notifications.deliveries.store import RETENTION
 from api.notifications.personal_data import PERSONAL_DATA
 from api.notifications.preferences import routes as preference_routes
 from api.notifications.settings import NotificationSettings
@@ -108,4 +109,5 @@ SERVICE: Final = Service(
     publishes=(NOTIFICATION_SENT, NOTIFICATION_FAILED),
     jobs=(Job("forget old notifications", NotificationComponents.forget),),
     settings=NotificationSettings,
+    retention=(RETENTION,),
 )

@@ -24,7 +24,7 @@ PERSONAL_DATA: Final = (
         "whose a session is, as the services that are told so keep it",
         ("reservations.session_driver.driver_id",),
         "removed",
-        retention="reservations.session_retention",
+        retention="30 days",
     ),
     *in_standard_tables("reservations"),
 )

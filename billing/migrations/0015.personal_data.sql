@@ -2,6 +2,11 @@
 -- as they were issued, for as long as the law wants them kept (setting billing.document_retention).
 
 CREATE INDEX cdr_driver ON billing.cdr (driver_id) WHERE driver_id IS NOT NULL;
+-- What is to be made nobody's after a time, by age: charges without documents, documents, and collective invoices.
+CREATE INDEX cdr_of_driver ON billing.cdr (created_at)
+    WHERE current AND driver_id IS NOT NULL AND status IN ('nothing_owed', 'void', 'free', 'cancelled');
+CREATE INDEX invoice_of_driver ON billing.invoice (issued_at) WHERE driver_id IS NOT NULL;
+CREATE INDEX document_terms_of_buyer ON billing.document_terms (issued_on) WHERE buyer IS NOT NULL;
 CREATE INDEX session_driver_driver ON billing.session_driver (driver_id) WHERE driver_id IS NOT NULL;
 
 -- Documents of a driver: their own, and collective invoices with a charge of theirs. A credit note of one has the same

@@ -1,3 +1,7 @@
+-- Reservations that are over and whose driver is known, by age: after a time they are nobody's.
+CREATE INDEX reservation_of_driver ON reservations.reservation (ends_at)
+    WHERE due_at IS NULL AND driver_id NOT LIKE 'erased-________-____-____-____-____________';
+
 -- Contracts: what is held of a driver (kit/personal_data.py).
 
 CREATE FUNCTION reservations.personal_data_export(subject text) RETURNS TABLE (kind text, record jsonb)

@@ -1,3 +1,8 @@
+-- Requests whose driver is known, by age: after a time they are nobody's.
+CREATE INDEX request_of_driver ON sessions.request (requested_at)
+    WHERE driver_id NOT LIKE 'erased-________-____-____-____-____________';
+CREATE INDEX ON sessions.stop (requested_at);
+
 -- Contracts: what is held of a driver (kit/personal_data.py).
 
 CREATE FUNCTION sessions.personal_data_export(subject text) RETURNS TABLE (kind text, record jsonb)
