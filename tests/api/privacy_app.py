@@ -82,7 +82,7 @@ async def running_privacy(url: str) -> AsyncIterator[PrivacyApp]:
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
+class HeldDriver:
     """A driver, and what is known of them beside the id."""
 
     subject: str
@@ -96,10 +96,10 @@ class Person:
         return self.subject, self.name, self.email, self.phone
 
 
-def person(subject: str) -> Person:
+def person(subject: str) -> HeldDriver:
     """A driver whose other texts nobody else has."""
     own = uuid4().hex
-    return Person(subject, f"Ada {own}", f"ada-{own}@example.org", f"+49 {own}")
+    return HeldDriver(subject, f"Ada {own}", f"ada-{own}@example.org", f"+49 {own}")
 
 
 def put(connection: Connection, table: str, **values: Any) -> None:
@@ -118,7 +118,7 @@ def event_body(**payload: Any) -> bytes:
     return json.dumps({"metadata": {"eventId": str(uuid4())}, "payload": payload}, ensure_ascii=False).encode()
 
 
-def hold_everything(connection: Connection, one: Person, *, documents: bool = True) -> None:
+def hold_everything(connection: Connection, one: HeldDriver, *, documents: bool = True) -> None:
     """A row of the driver in every table that has rows of drivers; nothing of it is open. `documents`: an invoice, too,
     and the audit has what they did."""
     _access(connection, one, audited=documents)
@@ -130,7 +130,7 @@ def hold_everything(connection: Connection, one: Person, *, documents: bool = Tr
     _standard_tables(connection, one, customer)
 
 
-def _access(connection: Connection, one: Person, *, audited: bool) -> None:
+def _access(connection: Connection, one: HeldDriver, *, audited: bool) -> None:
     token = uuid4()
     put(
         connection, "access.token", id=token, kind="driver", hash=uuid4().bytes * 2, label=one.name, subject=one.subject
@@ -153,7 +153,7 @@ def _access(connection: Connection, one: Person, *, audited: bool) -> None:
         connection.execute("SELECT audit.record(%s::jsonb)", (json.dumps(entries),))
 
 
-def _sessions(connection: Connection, one: Person, session: UUID) -> None:
+def _sessions(connection: Connection, one: HeldDriver, session: UUID) -> None:
     who = f"driver/{one.subject}"
     put(connection, "sessions.session", id=session, station_id=STATION, connector_id=1, started_at=THEN, ended_at=THEN)
     put(
@@ -164,7 +164,7 @@ def _sessions(connection: Connection, one: Person, session: UUID) -> None:
     put(connection, "sessions.stop", session_id=uuid4(), requested_at=THEN, requested_by=who)
 
 
-def _reservations(connection: Connection, one: Person, session: UUID) -> None:
+def _reservations(connection: Connection, one: HeldDriver, session: UUID) -> None:
     place = connection.execute(
         "INSERT INTO reservations.place (station_id, connector_id, registered) VALUES (%s, 1, true) "
         "ON CONFLICT (station_id, connector_id) DO UPDATE SET registered = true RETURNING place_key", (STATION,)
@@ -190,7 +190,7 @@ def _reservations(connection: Connection, one: Person, session: UUID) -> None:
     )
 
 
-def _notifications(connection: Connection, one: Person, session: UUID) -> None:
+def _notifications(connection: Connection, one: HeldDriver, session: UUID) -> None:
     who, notification = f"driver/{one.subject}", uuid4()
     put(
         connection, "notifications.recipient", subject=who, language="de", time_zone="Europe/Berlin", digest_at_min=480,
@@ -242,7 +242,7 @@ def invoice(connection: Connection, subject: str, cdr: UUID, session: UUID, stat
     return invoice_id
 
 
-def _billing(connection: Connection, one: Person, session: UUID, *, documents: bool) -> UUID:
+def _billing(connection: Connection, one: HeldDriver, session: UUID, *, documents: bool) -> UUID:
     customer = uuid4()
     put(
         connection, "billing.customer", id=customer, name=one.name, address={"lines": [one.name]}, email=one.email,
@@ -265,7 +265,7 @@ def _billing(connection: Connection, one: Person, session: UUID, *, documents: b
     return customer
 
 
-def _standard_tables(connection: Connection, one: Person, customer: UUID) -> None:
+def _standard_tables(connection: Connection, one: HeldDriver, customer: UUID) -> None:
     who = f"driver/{one.subject}"
     bodies = (
         event_body(session_id=str(uuid4()), driver_id=one.subject, revision=1),
