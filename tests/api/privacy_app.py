@@ -280,10 +280,10 @@ def _standard_tables(connection: Connection, one: HeldDriver, customer: UUID) ->
             ("operator/7", {"label": f"{STATION} · session 7 · {one.subject}"}, None),
             *([("operator/7", {"id": str(customer), "name": one.name}, None)] if schema == "billing" else []),
         )
-        for principal, body, location in answers:
+        for principal, answer, location in answers:
             put(
                 connection, f"{schema}.idempotency", principal=principal, key=uuid4().hex, request_hash=uuid4().bytes,
-                status=200, body=json.dumps(body, ensure_ascii=False).encode(), media_type="application/json",
+                status=200, body=json.dumps(answer, ensure_ascii=False).encode(), media_type="application/json",
                 location=location,
             )  # fmt: skip
     unreadable = b"no JSON: " + json.dumps(one.subject, ensure_ascii=False).encode()
