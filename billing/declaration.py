@@ -18,7 +18,9 @@ from billing.invoices.routes import router as invoices
 from billing.invoicing.service import PREFETCH
 from billing.invoicing.store import READS as PRICING_READS
 from billing.payments.routes import router as payments
+from billing.personal_data import PERSONAL_DATA
 from billing.readings_store import READS
+from billing.retention_store import RETENTION
 from billing.settings import PAUSED, BillingSettings
 from billing.statements.routes import router as statements
 from kit.service import Consumes, Contract, Job, Service
@@ -51,6 +53,7 @@ SERVICE: Final = Service(
     components=Billing,
     router=router,
     migrations=Path(__file__).parent / "migrations",
+    personal_data=PERSONAL_DATA,
     contracts=(Contract("billing.documented_charges", "what documents charge for each charge, without the drivers"),),
     reads=(*READS, *LOCATION_READS, *PRICING_READS),
     consumes=(
@@ -86,4 +89,5 @@ SERVICE: Final = Service(
     publishes=(INVOICE_CREATED, INVOICE_UPDATED),
     offers={"invoice.pdf": lambda billing: billing.pdfs.pdf},
     settings=BillingSettings,
+    retention=RETENTION,
 )

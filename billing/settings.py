@@ -65,6 +65,22 @@ class BillingSettings(Lake):
         description="whether what is to be refunded to a driver or a customer pays their next invoice instead",
         json_schema_extra=adjustable("billing.set_off", finance=True),
     )
+    # Most states of the EU want invoices kept for ten calendar years or fewer.
+    document_retention_years: int = Field(
+        10,
+        ge=1,
+        le=100,
+        description="so many calendar years after that of its issue a settled document loses its driver and buyer",
+        json_schema_extra=adjustable("billing.document_retention", unit="y", finance=True),
+    )
+    # Three years: after them nobody can claim anything of a charge, as a rule.
+    charge_retention_days: int = Field(
+        1_096,
+        ge=31,
+        le=36_500,
+        description="a charge without a document loses its driver after so many days",
+        json_schema_extra=adjustable("billing.charge_retention", unit="d", finance=True),
+    )
 
     # Of receipts and of OCPI CDRs.
     seller_name: str = Field("", max_length=100, description="who sells, as receipts name them")

@@ -28,7 +28,7 @@ grants, standard tables, outbox relays, subscriptions and clean-up are derived f
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Hashable
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import cache
@@ -48,6 +48,8 @@ from kit.live.view import LiveView
 from kit.log.partitioned_log import InProcessLog, LogWriter
 from kit.messaging.bus import PREFETCH, Bus, Handler
 from kit.messaging.consumer import Handle, HandleBatch, Process
+from kit.personal_data import PersonalData, functions_of
+from kit.retention import RecordRetention, of_standard_tables
 from kit.settings import Settings, group_of
 from kit.web.health import ReadyCheck
 
@@ -87,6 +89,8 @@ class Context:
     services: "tuple[Service[Any], ...]" = ()  # all of the platform; empty: the product's own list
     runtime_config: RuntimeConfig | None = None  # None: nothing changes while the process runs
     offers: Callable[[str], Any] = lambda _: None  # by name, of the process's services: see `offered`
+    # What the services of the platform hold of drivers, by the name of the service.
+    personal_data: Callable[[], Mapping[str, tuple[PersonalData, ...]]] = dict
 
     def group(self, kind: type[S]) -> S:
         """The service's group of the settings, as the process was started."""
@@ -198,7 +202,8 @@ class Service(Generic[C]):
     by_functions: bool = False  # only by the schema's functions, as what is never to be changed
     prepare: Callable[[str, int], object] | None = None  # (URL, partitions of the log), after migrating; idempotent
     without_pool: bool = False  # it opens its connections itself, by URL
-    contracts: tuple[Contract, ...] = ()  # views and functions of its schema for other services
+    # Views and functions of its schema for other services. Those of its personal data are added to them.
+    contracts: tuple[Contract, ...] = ()
     reads: tuple[str, ...] = ()  # contracts of other services
     consumes: tuple[Consumes[C], ...] = ()
     publishes: tuple[str, ...] = ()  # event types
@@ -213,9 +218,16 @@ class Service(Generic[C]):
     # Entered once the bus is up, for work that `consumes` cannot express.
     run_with_bus: Callable[[C, Bus], AbstractAsyncContextManager[None]] | None = None
     health_port: int = 0  # of a process that serves only health routes; 0: the API's port
+    personal_data: tuple[PersonalData, ...] = ()  # what its schema holds of drivers (kit/personal_data.py)
+    retention: tuple[RecordRetention, ...] = ()  # records that end after a time, beside those of the standard tables
 
     def __post_init__(self) -> None:
         checked_name(self.name)
+        if self.personal_data:
+            published = tuple(Contract(name, what) for name, what in functions_of(self.owned_schema).items())
+            object.__setattr__(
+                self, "contracts", (*(one for one in self.contracts if one not in published), *published)
+            )
         foreign = [contract.name for contract in self.contracts if contract.schema != self.owned_schema]
         if foreign:
             raise ValueError(f"{self.name} publishes what is not in its schema: {', '.join(foreign)}")
@@ -224,6 +236,11 @@ class Service(Generic[C]):
     def owned_schema(self) -> str:
         """The schema that it works in; empty if it has none."""
         return self.schema or (self.name if self.migrations is not None else "")
+
+    @property
+    def retentions(self) -> tuple[RecordRetention, ...]:
+        """Of all records of its schema, where it owns that."""
+        return () if self.migrations is None else (*self.retention, *of_standard_tables(self.owned_schema))
 
     @property
     def role(self) -> str:

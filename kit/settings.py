@@ -45,7 +45,7 @@ PREFIX: Final = "VOLTSTREAM_"
 CONFIG_VARIABLE: Final = f"{PREFIX}CONFIG"
 # Options of client commands, which may be set in the same environment.
 CLIENT_VARIABLES: Final = frozenset(
-    f"{PREFIX}{name}" for name in ("URL", "DEVICE_TOKEN", "OPERATOR_TOKEN", "FINANCE_TOKEN")
+    f"{PREFIX}{name}" for name in ("URL", "DEVICE_TOKEN", "OPERATOR_TOKEN", "FINANCE_TOKEN", "ADMIN_TOKEN")
 )
 
 URL: Final[JsonDict] = {"masked": "url"}

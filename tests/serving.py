@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from fastapi import APIRouter, FastAPI
@@ -19,10 +20,12 @@ from kit.live.view import LiveView
 from kit.log.partitioned_log import LogWriter
 from kit.messaging.bus import Bus
 from kit.messaging.consumer import ConsumerMetrics
+from kit.retention import RecordRetention, RetentionMetrics, end_records
 from kit.service import Context, Service, provide
 from kit.settings import Settings
 from voltstream.runtime.composition import subscribe
 from voltstream.runtime.database import OWN_GRANTS, grants_of, sources_of
+from voltstream.services import personal_data
 from voltstream.settings import load_settings
 
 C = TypeVar("C")
@@ -62,6 +65,21 @@ class Opened(Generic[C]):
         for job in self.service.jobs:
             await job.run(self.components)
 
+    async def end_records(self, now: datetime) -> dict[str, int]:
+        """What is past its retention by then, by the defaults."""
+        return await ended(self.database, self.service.owned_schema, self.service.retentions, now)
+
+
+async def ended(
+    database: Database, schema: str, retentions: Sequence[RecordRetention], now: datetime
+) -> dict[str, int]:
+    """End what is past its retention by then, by the defaults; records by kind."""
+    config = RuntimeConfig(load_settings())
+    try:
+        return await end_records(database, schema, retentions, config, now, RetentionMetrics(CollectorRegistry()))
+    finally:
+        config.close()
+
 
 @asynccontextmanager
 async def open_service(
@@ -98,6 +116,7 @@ async def open_service(
         log_writer=writer,
         services=(service,),
         runtime_config=config,
+        personal_data=personal_data,
     )
     try:
         async with service.open(context) as components:

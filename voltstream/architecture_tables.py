@@ -1,15 +1,20 @@
 """Derives tables of ARCHITECTURE.md and docs/security.md from what is declared:
 `python -m voltstream.architecture_tables`."""
 
+import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from kit.auth.scopes import KINDS, scopes_of
+from kit.config.adjustable import adjustables_of
+from kit.personal_data import PersonalData
 from kit.service import Service
 from schemas.topics import CONFIG_UPDATED
 from voltstream.audited_routes import RECORDED, REQUEST_ONLY, Operation
-from voltstream.services import SUBSETS, all_services, follows_config
+from voltstream.services import SUBSETS, all_services, follows_config, personal_data
+from voltstream.settings import settings_type
 
 PAGE: Final = Path(__file__).parents[1] / "ARCHITECTURE.md"
 SECURITY_PAGE: Final = PAGE.parent / "docs" / "security.md"
@@ -41,6 +46,40 @@ def audit_tables() -> dict[str, str]:
 def _operation(operation: Operation) -> str:
     method, path = operation
     return f"`{method} {path.removeprefix('/api/v1')}`"
+
+
+def personal_data_tables() -> dict[str, str]:
+    """Name -> table in Markdown: what is held of drivers, and how long records are kept."""
+    becomes = {
+        "pseudonym": "a pseudonym stands for the driver",
+        "removed": "nobody's",
+        "deleted": "deleted",
+        "stays": "stays: ",
+    }
+    services: dict[PersonalData, list[str]] = {}
+    for name, kinds in personal_data().items():
+        for one in kinds:
+            # Of all schemas alike.
+            alike = replace(one, columns=()) if one.kind in ("events", "responses") else one
+            services.setdefault(alike, []).append(name)
+    held = [
+        (f"`{one.kind}`", one.summary, _codes(names), becomes[one.erased] + one.stays, _words(one.retention))
+        for one, names in services.items()
+    ]
+    settings = sorted(
+        (one for one in adjustables_of(settings_type()).values() if one.name.endswith("retention")),
+        key=lambda one: one.name,
+    )
+    kept = [(f"`{one.name}`", f"{one.default} {one.unit}", one.description) for one in settings]
+    return {
+        "personal data": _table(("kind", "what", "held by", "when the driver is erased", "else ends after"), held),
+        "retention": _table(("setting", "default", "what"), kept),
+    }
+
+
+def security_tables() -> dict[str, str]:
+    """All tables of docs/security.md."""
+    return {**roles_table(), **audit_tables(), **personal_data_tables()}
 
 
 def written(page: str, derived: dict[str, str]) -> str:
@@ -101,6 +140,11 @@ def _code(text: str) -> str:
     return f"`{text}`" if text else ""
 
 
+def _words(retention: str) -> str:
+    """A setting's name as code, words as they are."""
+    return _code(retention) if re.fullmatch(r"[a-z0-9_.]+", retention) else retention
+
+
 def _codes(names: Iterable[str]) -> str:
     return ", ".join(map(_code, names))
 
@@ -111,5 +155,5 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 if __name__ == "__main__":
-    for _page, _derived in ((PAGE, tables(all_services())), (SECURITY_PAGE, roles_table() | audit_tables())):
+    for _page, _derived in ((PAGE, tables(all_services())), (SECURITY_PAGE, security_tables())):
         _page.write_text(written(_page.read_text(encoding="utf-8"), _derived), encoding="utf-8")

@@ -49,6 +49,8 @@ RECORDED: Final[Mapping[Operation, tuple[str, ...]]] = {
     ("POST", f"{_API}/billing/charges/{{id}}/void"): ("charge.voided",),
     ("POST", f"{_API}/billing/payments/{{provider}}/webhook"): ("payment.reported",),
     ("POST", f"{_API}/telemetry/quarantine/replay"): ("quarantine.replayed",),
+    ("GET", f"{_API}/privacy/{{subject}}"): ("privacy.exported",),
+    ("DELETE", f"{_API}/privacy/{{subject}}"): ("privacy.erased",),
 }
 
 REQUEST_ONLY: Final[Mapping[Operation, str]] = {

@@ -3,11 +3,14 @@
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
+from types import ModuleType
 from typing import Any, Final
 
 from pydantic import BaseModel
 
 from kit.config.adjustable import adjustables_of
+from kit.personal_data import PersonalData
+from kit.retention import StandardTableSettings
 from kit.service import Consumes, Service
 from kit.web.limits.settings import RequestLimitSettings
 from schemas.topics import group_queue
@@ -20,6 +23,7 @@ SERVICES: Final = {
     "pricing": "api.pricing.declaration:SERVICE",
     "config": "api.config.declaration:SERVICE",
     "audit": "api.audit.declaration:SERVICE",
+    "privacy": "api.privacy.declaration:SERVICE",
     "reservations": "api.reservations.declaration:SERVICE",
     "sessions": "api.sessions.declaration:SERVICE",
     "notifications": "api.notifications.declaration:SERVICE",
@@ -39,6 +43,7 @@ SUBSETS: Final = {
         "pricing",
         "config",
         "audit",
+        "privacy",
         "reservations",
         "sessions",
         "notifications",
@@ -47,6 +52,21 @@ SUBSETS: Final = {
         "reingest",
     ),
 }
+# Those with migrations, which a test holds to their declarations.
+OWN_A_SCHEMA: Final = (
+    "stations",
+    "pricing",
+    "config",
+    "privacy",
+    "reservations",
+    "sessions",
+    "notifications",
+    "reporting",
+    "billing",
+    "worker",
+    "reingest",
+    "relay",
+)
 
 
 def service(name: str) -> Service[Any]:
@@ -92,8 +112,9 @@ def follows_config(service: Service[Any]) -> bool:
 
 def settings_groups() -> list[type[BaseModel]]:
     """The groups of settings, `GROUP` of the module `settings` beside a declaration. They are apart from it, because
-    every process knows all settings and imports only what it runs. The last is of all that serve routes."""
-    return [*_groups_by_service().values(), RequestLimitSettings]
+    every process knows all settings and imports only what it runs. The last two are of all that serve routes, and of
+    all that own a schema."""
+    return [*_groups_by_service().values(), RequestLimitSettings, StandardTableSettings]
 
 
 def setting_owners() -> dict[str, tuple[str, ...]]:
@@ -102,16 +123,30 @@ def setting_owners() -> dict[str, tuple[str, ...]]:
     for name, group in _groups_by_service().items():
         for field in group.model_fields:
             owners[field] = (*owners.get(field, ()), name)
-    return {**owners, **dict.fromkeys(RequestLimitSettings.model_fields, (*SUBSETS["api"], "gateway"))}
+    return {
+        **owners,
+        **dict.fromkeys(RequestLimitSettings.model_fields, (*SUBSETS["api"], "gateway")),
+        **dict.fromkeys(StandardTableSettings.model_fields, OWN_A_SCHEMA),
+    }
+
+
+def personal_data() -> dict[str, tuple[PersonalData, ...]]:
+    """What services hold of drivers, `PERSONAL_DATA` of the module `personal_data` beside a declaration; apart from it
+    as the settings are."""
+    return {name: module.PERSONAL_DATA for name, module in _beside_declarations("personal_data").items()}
 
 
 def _groups_by_service() -> dict[str, type[BaseModel]]:
-    """Of services in one folder, which share its settings, the first."""
+    return {name: module.GROUP for name, module in _beside_declarations("settings").items()}
+
+
+def _beside_declarations(module: str) -> dict[str, ModuleType]:
+    """The modules of that name, by service. Of services in one folder, which share it, the first."""
     folders: dict[str, str] = {}
     for name, place in SERVICES.items():
         folders.setdefault(place.partition(":")[0].rpartition(".")[0], name)
-    modules = {name: f"{folder}.settings" for folder, name in folders.items()}
-    return {name: import_module(module).GROUP for name, module in modules.items() if find_spec(module)}
+    places = {name: f"{folder}.{module}" for folder, name in folders.items()}
+    return {name: import_module(place) for name, place in places.items() if find_spec(place)}
 
 
 def loaded(place: str) -> Any:

@@ -5,7 +5,6 @@ import hashlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
@@ -47,13 +46,10 @@ class NotificationComponents:
     sender: Sender
     deliveries: DeliveryStore
     clock: Clock
-    retention: timedelta
 
     async def forget(self) -> None:
-        """Delete what is past its retention."""
-        now = self.clock.now()
-        await self.deliveries.forget(now - self.retention)
-        await store.forget(self.database, now - REMEMBERED)
+        """Delete what events said and nobody needs any more."""
+        await store.forget(self.database, self.clock.now() - REMEMBERED)
 
 
 Provided = Annotated[NotificationComponents, Depends(provided(NotificationComponents))]
@@ -98,7 +94,6 @@ def notifications_of(
         sender=Sender(deliveries, channels, pdfs, preparer, clock, rules, config.gate(PAUSED), metrics),
         deliveries=deliveries,
         clock=clock,
-        retention=timedelta(days=settings.notification_retention_days),
     )
 
 

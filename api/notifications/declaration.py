@@ -8,6 +8,8 @@ from fastapi import APIRouter
 
 from api.notifications.components import NotificationComponents, open_notifications
 from api.notifications.deliveries import routes as delivery_routes
+from api.notifications.deliveries.store import RETENTION
+from api.notifications.personal_data import PERSONAL_DATA
 from api.notifications.preferences import routes as preference_routes
 from api.notifications.settings import NotificationSettings
 from api.notifications.templates import routes as template_routes
@@ -68,6 +70,7 @@ SERVICE: Final = Service(
     components=NotificationComponents,
     router=_router,
     migrations=Path(__file__).parent / "migrations",
+    personal_data=PERSONAL_DATA,
     consumes=(
         _in_batches(INVOICE_CREATED, Event[InvoiceChanged], lambda own: own.consumers.invoices),
         *(
@@ -106,4 +109,5 @@ SERVICE: Final = Service(
     publishes=(NOTIFICATION_SENT, NOTIFICATION_FAILED),
     jobs=(Job("forget old notifications", NotificationComponents.forget),),
     settings=NotificationSettings,
+    retention=(RETENTION,),
 )

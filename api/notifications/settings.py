@@ -50,6 +50,7 @@ class NotificationSettings(BaseModel):
         ge=31,  # events may be delivered again for 30 days: see kit/messaging/inbox.py
         le=3_650,
         description="notifications and their deliveries are deleted after so many days",
+        json_schema_extra=adjustable("notifications.retention", unit="d"),
     )
     notification_attempts_max: int = Field(8, ge=1, le=50, description="attempts before a delivery has failed")
     notification_timeout_s: int = Field(20, ge=1, le=60, description="longest that one attempt takes")

@@ -6,10 +6,13 @@ from typing import Final
 from fastapi import APIRouter
 
 from api.reservations.components import ReservationsComponents, open_reservations
+from api.reservations.life.store import RETENTION as RESERVATIONS_RETENTION
 from api.reservations.parking import routes as parking_routes
+from api.reservations.personal_data import PERSONAL_DATA
 from api.reservations.reserving import routes
 from api.reservations.settings import ReservationSettings
 from api.reservations.waiting import routes as waiting_routes
+from api.reservations.waiting.store import RETENTION as WAITING_RETENTION
 from kit.service import Consumes, Contract, Job, Service
 from schemas.events import (
     BayOccupancyChanged,
@@ -53,6 +56,7 @@ SERVICE: Final = Service(
     components=ReservationsComponents,
     router=_router,
     migrations=Path(__file__).parent / "migrations",
+    personal_data=PERSONAL_DATA,
     contracts=(
         Contract(
             "reservations.claim(uuid, text, text, integer, text, bigint, bigint)",
@@ -100,8 +104,8 @@ SERVICE: Final = Service(
         Job("tell of overstays", lambda own: own.parking.tell_overstays(), _OVERSTAYS_S),
         Job("claims of long sessions", lambda own: own.sessions.extend(own.database), _EXTEND_S),
         Job("offers to waiting drivers", lambda own: own.waiting.offer_all(), _ADVANCE_S),
-        Job("forget who waited", lambda own: own.waiting.forget_old()),
         Job("forget old sessions", lambda own: own.sessions.forget_old(own.database)),
     ),
     settings=ReservationSettings,
+    retention=(RESERVATIONS_RETENTION, WAITING_RETENTION),
 )

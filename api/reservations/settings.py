@@ -83,6 +83,21 @@ class ReservationSettings(BaseModel):
         description="a driver's reservations that are not over",
         json_schema_extra=adjustable("reservations.per_driver_max"),
     )
+    # Three years: after them nobody can claim anything of a reservation, as a rule.
+    reservation_driver_retention_days: int = Field(
+        1_096,
+        ge=31,
+        le=36_500,
+        description="after so many days a reservation that is over is nobody's",
+        json_schema_extra=adjustable("reservations.driver_retention", unit="d"),
+    )
+    waiting_retention_days: int = Field(
+        30,
+        ge=1,
+        le=3_650,
+        description="entries of the waiting list that are over are deleted so many days after they were made",
+        json_schema_extra=adjustable("reservations.waiting_retention", unit="d"),
+    )
 
 
 GROUP = ReservationSettings

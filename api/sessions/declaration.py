@@ -5,8 +5,9 @@ from typing import Final
 from uuid import UUID
 
 from api.sessions.components import SessionsComponents, open_sessions
+from api.sessions.personal_data import PERSONAL_DATA
 from api.sessions.readings_store import READS
-from api.sessions.request_store import delete_old_unrequested
+from api.sessions.request_store import RETENTION, delete_old_unrequested
 from api.sessions.routes import router
 from api.sessions.settings import SessionsSettings
 from kit.service import Consumes, Job, Service
@@ -38,6 +39,7 @@ SERVICE: Final = Service(
     components=SessionsComponents,
     router=router,
     migrations=Path(__file__).parent / "migrations",
+    personal_data=PERSONAL_DATA,
     reads=(
         "telemetry.session_overview",
         "stations.station_overview",
@@ -63,6 +65,7 @@ SERVICE: Final = Service(
         ),
     ),
     settings=SessionsSettings,
+    retention=RETENTION,
     publishes=(SESSION_REQUESTED, SESSION_STOP_REQUESTED, SESSION_ASSIGNED),
     jobs=(Job("forget sessions that nobody requested", _delete_old_unrequested),),
 )

@@ -16,6 +16,7 @@ from kit.auth.station_filter import EVERY_STATION, StationFilter, visible
 from kit.clock import to_ms
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
+from kit.retention import RecordRetention, delete_old
 from kit.web.paging import Cursor, Micros, from_micros, to_micros
 
 SCHEMA: Final = "sessions"
@@ -132,6 +133,27 @@ DELETE FROM sessions.session AS s
 WHERE s.observed_at < now() - make_interval(days => $1) AND s.ended_at IS NOT NULL AND s.assignment = 0
   AND NOT EXISTS (SELECT FROM sessions.request AS r WHERE r.session_id = s.id)
 """
+RETENTION: Final = (
+    RecordRetention(
+        "charging_requests",
+        "sessions.driver_retention",
+        """
+UPDATE sessions.request AS r
+SET driver_id = o.pseudonym,
+    requested_by = CASE WHEN r.requested_by LIKE 'driver/%' THEN 'driver/' || o.pseudonym ELSE r.requested_by END,
+    stop_requested_by = CASE WHEN r.stop_requested_by LIKE 'driver/%' THEN 'driver/' || o.pseudonym
+                             ELSE r.stop_requested_by END
+FROM (
+    SELECT id, 'erased-' || gen_random_uuid() AS pseudonym FROM sessions.request
+    WHERE requested_at < $1 AND driver_id NOT LIKE 'erased-________-____-____-____-____________'
+      AND (session_id IS NULL OR completed_at IS NOT NULL)
+    ORDER BY requested_at LIMIT $2 FOR UPDATE SKIP LOCKED
+) AS o
+WHERE r.id = o.id
+""",
+    ),
+    RecordRetention("stops", "sessions.driver_retention", delete_old("sessions.stop", "requested_at")),
+)
 
 
 class StoredRequest(NamedTuple):

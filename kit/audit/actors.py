@@ -54,5 +54,5 @@ def token_kind(authorization: bytes) -> Token:
 
 def endpoint_of(scope: Scope) -> str | None:
     """The template of the route that took the request."""
-    template = getattr(selected_route(scope), "path", None)
+    template = getattr(selected_route(scope), "path_format", None)  # without convertors
     return template if isinstance(template, str) else None

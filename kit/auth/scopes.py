@@ -37,6 +37,8 @@ Scope = Literal[
     "preferences:read",
     "preferences:write",  # and the secret that webhooks are signed with
     "prices:read",  # what a station costs
+    "privacy:erase",  # a driver's data: a driver their own
+    "privacy:read",
     "readings:write",
     "reports:read",
     "reports:write",
@@ -61,7 +63,8 @@ KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 _DRIVER: Final[frozenset[Scope]] = frozenset({
     "billing:pay", "billing:read", "locations:read", "notifications:read", "preferences:read", "preferences:write",
-    "prices:read", "reservations:read", "reservations:write", "sessions:read", "sessions:write",
+    "prices:read", "privacy:erase", "privacy:read", "reservations:read", "reservations:write", "sessions:read",
+    "sessions:write",
 })  # fmt: skip
 _OPERATOR: Final[frozenset[Scope]] = frozenset({
     "analytics:read", "analytics:write", "audit:read", "billing:read", "billing:read_all", "billing:review",
@@ -84,7 +87,7 @@ _ROLES: Final[dict[Kind, frozenset[Scope]]] = {
     "admin": frozenset(SCOPES),
     "operator": _OPERATOR,
     "finance": _FINANCE,
-    "support": _READS - {"audit:read", "credentials:read"},
+    "support": _READS - {"audit:read", "credentials:read", "privacy:read"},
     "auditor": _READS,
     "driver": _DRIVER,
     "device": frozenset({"readings:write"}),

@@ -1,9 +1,9 @@
 """JWTs issued by an identity provider or an API gateway.
 
-Claims: `exp`; `sub`, the subject; the roles, a list, by default in `roles`;
-`stations` and the organisation, by default in `organisation`, optional, as of a stored token; `jti` and `iat`, by which a token can be revoked before it
-expires; optional, but that a longest lifetime needs `iat`. `iss` and `aud` are checked where the settings name them,
-which they must where keys are read from a URL. The keys are those of `kit.auth.key_file` or `kit.auth.jwks`.
+Claims: `exp`; `sub`, the subject; the roles, a list, by default in `roles`; `stations` and the organisation, by default
+in `organisation`, optional, as of a stored token; `jti` and `iat`, by which a token can be revoked before it expires;
+optional, but that a longest lifetime needs `iat`. `iss` and `aud` are checked where the settings name them, which they
+must where keys are read from a URL. The keys are those of `kit.auth.key_file` or `kit.auth.jwks`.
 
 The id of a signed token is that of its issuer and subject: whoever gets many for one subject, or writes one in several
 ways, has one bound of everything that is counted by token.

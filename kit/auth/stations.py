@@ -35,7 +35,6 @@ async def check_use(database: Queries, principal: Principal, station_id: str) ->
     Raises Forbidden where the token names others, NotFound where the station is not its organisation's, registered or
     not, and Unavailable.
     """
-    if not principal.covers(station_id):
-        raise Forbidden(f"the token is not for station {station_id}")
+    check_covered(principal, station_id)
     if not await sees(database, principal.bound, station_id):
         raise NotFound(f"there is no station {station_id}")

@@ -31,10 +31,10 @@ from kit.messaging.messages import (
     replay_of,
 )
 from kit.messaging.outbox import announce_sql
+from kit.retention import RecordRetention, delete_old
 
 SCHEMA: Final = "events"
 MIGRATIONS: Final = Migrations(SCHEMA, Path(__file__).parent / "migrations")
-KEEP_DAYS: Final = 30  # of replayed letters; the others stay until they are replayed
 REPLAY_MAX: Final = 1_000  # letters in one transaction: ~1 MB
 
 _COLUMNS: Final = "id, queue, event_id, exchange, routing_key, headers, body, error, attempts, died_at, replayed_at"
@@ -66,7 +66,16 @@ INSERT INTO events.outbox (event_id, exchange, routing_key, body, headers) VALUE
 _COUNT_WAITING: Final = """
 SELECT queue, count(*) FROM events.dead_letter WHERE replayed_at IS NULL GROUP BY queue ORDER BY 2 DESC, 1
 """
-_DELETE_OLD: Final = "DELETE FROM events.dead_letter WHERE replayed_at < now() - make_interval(days => $1)"
+RETENTION: Final = (
+    RecordRetention(
+        "dead_letters", "events.replayed_letter_retention", delete_old("events.dead_letter", "replayed_at")
+    ),
+    RecordRetention(
+        "dead_letters",
+        "events.dead_letter_retention",
+        delete_old("events.dead_letter", "died_at", "replayed_at IS NULL"),
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +163,6 @@ class DeadLetterStore:
             await connection.executemany(_INSERT_OUTBOX, [_outbox_row(letter) for letter in letters])
             await connection.execute(*announce_sql(SCHEMA))
         return letters
-
-    async def forget_old(self) -> None:
-        """Delete letters that were replayed more than KEEP_DAYS ago. Run it daily."""
-        await self._database.execute(_DELETE_OLD, KEEP_DAYS)
 
 
 def waiting_by_queue(connection: Connection[tuple[Any, ...]]) -> dict[str, int]:

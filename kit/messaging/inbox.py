@@ -1,14 +1,10 @@
 """The table of processed event ids, for deduplication: `<schema>.events_processed` of kit/database/standard_tables."""
 
 from collections.abc import Sequence
-from typing import Final
 from uuid import UUID
 
 from kit.database.names import checked_name
 from kit.messaging.outbox import Transaction
-
-KEEP_DAYS: Final = 30  # an event may be redelivered for as long as it is in a queue or a dead letter
-
 
 EventKey = tuple[str, UUID]  # queue, event_id
 
@@ -26,11 +22,3 @@ async def record_new_events(connection: Transaction, schema: str, events: Sequen
     )
     queues, ids = zip(*events, strict=True)
     return {(row[0], row[1]) for row in await connection.fetch(insert, queues, ids)}
-
-
-async def forget_old(connection: Transaction, schema: str) -> None:
-    """Delete records older than KEEP_DAYS. Each service runs it once a day."""
-    delete = (
-        f"DELETE FROM {checked_name(schema)}.events_processed WHERE processed_at < now() - make_interval(days => $1)"  # noqa: S608 - checked
-    )
-    await connection.execute(delete, KEEP_DAYS)

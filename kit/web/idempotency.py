@@ -19,7 +19,7 @@ A route depends on `Idempotent` and passes it a function, which gets the open tr
   waits for it;
 - same key, another request: 409;
 - the work raises, or its response is an error (4xx, 5xx): everything is rolled back and the key stays unused.
-Each principal has its own keys. They are kept for KEEP_HOURS after their first use.
+Each principal has its own keys. They are kept for `api.idempotency_retention` after their first use.
 """
 
 import hashlib
@@ -42,7 +42,6 @@ from kit.web.problem import Problem
 KEY_HEADER: Final = "Idempotency-Key"
 REPLAYED_HEADER: Final = "Idempotency-Replayed"
 KEY_CHARS_MAX: Final = 128
-KEEP_HOURS: Final = 48  # the documentation says 24; no retry loop is that old
 WAIT_S: Final = (
     10.0  # for the first request of the same key; a transaction takes milliseconds, a payment provider seconds
 )
@@ -169,9 +168,3 @@ def hash_of(request: Request, body: bytes) -> bytes:
     path: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
     query: bytes = request.scope["query_string"]
     return hashlib.sha256(b"%s %s?%s\n%s" % (request.method.encode(), path, query, body)).digest()
-
-
-async def forget_old(connection: Transaction, schema: str) -> None:
-    """Delete what is older than KEEP_HOURS; a daily job of the service."""
-    delete = f"DELETE FROM {checked_name(schema)}.idempotency WHERE created_at < now() - make_interval(hours => $1)"  # noqa: S608 - checked
-    await connection.execute(delete, KEEP_HOURS)

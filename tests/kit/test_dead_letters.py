@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import psycopg
@@ -14,10 +15,11 @@ from kit.database.postgres import Database, open_database
 from kit.database.roles import Grant, ensure_roles
 from kit.errors import Unprocessable
 from kit.messaging.bus import ATTEMPTS, DEAD_LETTERS, DIRECT, EVENT_ID, LETTER_ID, REPLAYS, Bus, InProcessBus, Message
-from kit.messaging.dead_letters import KEEP_DAYS, MIGRATIONS, SCHEMA, DeadLetterMetrics, DeadLetterStore
+from kit.messaging.dead_letters import MIGRATIONS, RETENTION, SCHEMA, DeadLetterMetrics, DeadLetterStore
 from kit.messaging.outbox import Relay, RelayMetrics
 from kit.messaging.rabbit_bus import RabbitBus
 from kit.retry import RetryPolicy
+from tests.serving import ended
 from tests.waiting import eventually
 
 ROLE = "letters_test"
@@ -134,21 +136,21 @@ async def test_only_the_selected_letters_are_replayed(store: DeadLetterStore) ->
     }
 
 
-async def test_replayed_letters_are_deleted_after_their_time_and_others_never(
-    store: DeadLetterStore, database_url: str
+async def test_letters_are_deleted_after_their_time_and_replayed_ones_earlier(
+    store: DeadLetterStore, database: Database, database_url: str
 ) -> None:
-    for queue in ("old", "new", "dead"):
+    for queue in ("old", "new", "dead", "long dead"):
         await store.keep(letter(queue))
     for queue in ("old", "new"):
         await replay(store, queue=queue)
     with psycopg.connect(database_url) as connection:
         connection.execute("DELETE FROM events.outbox")
-        connection.execute("UPDATE events.dead_letter SET died_at = died_at - interval '9 years'")
+        connection.execute("UPDATE events.dead_letter SET died_at = died_at - interval '364 days'")
         connection.execute(
-            "UPDATE events.dead_letter SET replayed_at = now() - make_interval(days => %s) WHERE queue = 'old'",
-            (KEEP_DAYS + 1,),
+            "UPDATE events.dead_letter SET died_at = died_at - interval '2 days' WHERE queue = 'long dead'"
         )
-    await store.forget_old()
+        connection.execute("UPDATE events.dead_letter SET replayed_at = now() - interval '31 days' WHERE queue = 'old'")
+    assert await ended(database, SCHEMA, RETENTION, datetime.now(UTC)) == {"dead_letters": 2}
     assert {kept.queue: kept.state for kept in await store.some(None, 10, replayed=True)} == {
         "new": "replayed",
         "dead": "dead",

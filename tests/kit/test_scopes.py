@@ -3,7 +3,7 @@
 import pytest
 
 from kit.auth.scopes import KINDS, SCOPES, Kind, kinds_with, scopes_of
-from voltstream.architecture_tables import SECURITY_PAGE, roles_table, written
+from voltstream.architecture_tables import SECURITY_PAGE, security_tables, written
 
 
 def test_an_admin_has_every_scope_and_every_scope_is_of_somebody_else_or_of_audit() -> None:
@@ -30,6 +30,6 @@ def test_a_limit_takes_scopes_away_and_gives_none() -> None:
             assert scopes_of(kind, [scope]) == ({scope} if scope in scopes_of(kind) else set())
 
 
-def test_the_page_on_security_has_the_roles_as_they_are() -> None:
+def test_the_page_on_security_has_roles_personal_data_and_retention_as_they_are() -> None:
     page = SECURITY_PAGE.read_text(encoding="utf-8")
-    assert page == written(page, roles_table()), "run `python -m voltstream.architecture_tables`"
+    assert page == written(page, security_tables()), "run `python -m voltstream.architecture_tables`"

@@ -191,7 +191,10 @@ def test_up_prints_lines_for_another_shell_and_leaves_no_address_behind(data_dir
     exported = dict(
         line.removeprefix("export ").split("=", 1) for line in shown.stdout.splitlines() if line.startswith("export ")
     )
-    assert set(exported) == CLIENT_VARIABLES - {"VOLTSTREAM_FINANCE_TOKEN"}  # which only finance is issued
+    assert set(exported) == CLIENT_VARIABLES - {
+        "VOLTSTREAM_FINANCE_TOKEN",
+        "VOLTSTREAM_ADMIN_TOKEN",
+    }  # issued to them alone
     tokens = read_entries(settings_of(data_dir), "tokens.json")["embedded"]
     assert exported["VOLTSTREAM_DEVICE_TOKEN"] == tokens["device_token"]
     assert exported["VOLTSTREAM_OPERATOR_TOKEN"] == tokens["operator_token"]

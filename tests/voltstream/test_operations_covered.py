@@ -11,6 +11,7 @@ from tests.api import (
     test_api_config,
     test_api_edge,
     test_api_pricing_operations,
+    test_api_privacy,
     test_api_reservations,
     test_api_stations,
     test_notifications_api,
@@ -31,6 +32,7 @@ ASKED = {
     *test_api_audit.OPERATIONS,
     *test_api_config.OPERATIONS,
     *test_api_pricing_operations.OPERATIONS,
+    *test_api_privacy.OPERATIONS,
     *test_api_reservations.OPERATIONS,
     *test_api_stations.OPERATIONS,
     *test_notifications_api.OPERATIONS,
@@ -48,6 +50,6 @@ def test_no_operation_of_a_service_is_left_out() -> None:
             app = FastAPI()
             app.include_router(service.router)
             for route in iter_route_contexts(app.routes):
-                if str(route.path).startswith("/api/"):
-                    declared |= {(method.lower(), str(route.path)) for method in route.methods or ()}
+                if str(route.path_format).startswith("/api/"):
+                    declared |= {(method.lower(), str(route.path_format)) for method in route.methods or ()}
     assert declared - ASKED == set()

@@ -19,6 +19,7 @@ from kit.config.adjustable import adjustables_of
 from kit.database.postgres import Database, open_database
 from kit.messaging.bus import DIRECT, EVENT_ID, FANOUT, Bus, Message
 from kit.messaging.outbox import OutboxEvent, Transaction, insert_async
+from kit.retention import StandardTableSettings
 from kit.service import Consumes, Context, Job, Service, provided
 from kit.web.limits.settings import RequestLimitSettings
 from schemas.events import EventMetadata, envelope_of
@@ -32,7 +33,7 @@ from voltstream.runtime.process import Lifespan
 from voltstream.runtime.relay import SERVICE as RELAY
 from voltstream.runtime.relay import declare_queues
 from voltstream.runtime.web import Web
-from voltstream.services import SERVICES, all_services, follows_config, setting_owners, settings_groups
+from voltstream.services import OWN_A_SCHEMA, SERVICES, all_services, follows_config, setting_owners, settings_groups
 from voltstream.settings import load_settings, settings_type
 
 RANG, ANSWERED = "doorbell.rang.v1", "doorbell.answered.v1"
@@ -167,7 +168,8 @@ def test_the_list_and_the_declarations_say_the_same() -> None:
     services = all_services()
     assert [service.name for service in services] == list(SERVICES)
     groups = {service.settings for service in services if service.settings is not None}
-    assert groups | {RequestLimitSettings} == set(settings_groups())
+    assert groups | {RequestLimitSettings, StandardTableSettings} == set(settings_groups())
+    assert [one.name for one in services if one.migrations] == list(OWN_A_SCHEMA)
     published = {contract.name: one.name for one in services for contract in one.contracts}
     for service in services:
         for read in service.reads:

@@ -45,6 +45,7 @@ _COMMANDS: Final = {
     "ledger": _Command("voltstream.cli.commands.ledger:ledger", "voltstream ledger --watch"),
     "token": _Command("voltstream.cli.commands.token:app"),
     "audit": _Command("voltstream.cli.commands.audit:app"),
+    "privacy": _Command("voltstream.cli.commands.privacy:app"),
     "station": _Command("voltstream.cli.commands.stations:app"),
     "events": _Command("voltstream.cli.commands.events:app"),
     "quarantine": _Command("voltstream.cli.commands.quarantine:app"),

@@ -16,6 +16,9 @@ _TIMEOUT_S: Final = 30.0
 _FINANCE_HINT: Final = (
     "name a token that may: `export VOLTSTREAM_FINANCE_TOKEN=$(voltstream token issue --kind finance)`, or --token"
 )
+_ADMIN_HINT: Final = (
+    "name an administrator's token: `export VOLTSTREAM_ADMIN_TOKEN=$(voltstream token issue --kind admin)`, or --token"
+)
 # Of what was asked, not of the platform: the message says what to write instead.
 _ASKED_WRONGLY: Final = frozenset((400, 404, 409, 412, 422, 428))
 
@@ -64,9 +67,9 @@ class PlatformApi:
         """The same. `version`: of the resource, as it was read; None: there was none."""
         return self._ask("PUT", path, json=body, headers=_if_match(version))
 
-    def delete(self, path: str, *, version: int | None = None) -> None:
-        """The same, without an answer."""
-        self._ask("DELETE", path, headers=_if_match(version))
+    def delete(self, path: str, *, version: int | None = None) -> Any:
+        """The same; None where the answer is empty."""
+        return self._ask("DELETE", path, headers=_if_match(version))
 
     def find(self, path: str) -> Any:
         """The JSON of an answer; None: there is no such thing. Raises PlatformFailed, WrongUsage."""
@@ -103,6 +106,13 @@ def operators_api(settings: Settings, url: str | None, token: str | None) -> Ite
 def finance_api(settings: Settings, url: str | None, token: str | None) -> Iterator[PlatformApi]:
     """With finance's token, or an operator's, which may read and decide. Raises PlatformFailed, WrongUsage."""
     with _opened(settings, url, token, _FINANCE_HINT) as api:
+        yield api
+
+
+@contextmanager
+def admins_api(settings: Settings, url: str | None, token: str | None) -> Iterator[PlatformApi]:
+    """With an administrator's token. Raises PlatformFailed, WrongUsage."""
+    with _opened(settings, url, token, _ADMIN_HINT) as api:
         yield api
 
 

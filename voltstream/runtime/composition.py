@@ -19,11 +19,11 @@ from kit.database.postgres import Database, open_database
 from kit.errors import Contended, DatabaseLost, Unavailable
 from kit.live.view import LiveView
 from kit.log.partitioned_log import InProcessLog, LogWriter
-from kit.messaging import inbox
 from kit.messaging.bus import Bus
 from kit.messaging.consumer import ConsumerMetrics, Source, consume, consume_batches, listen
 from kit.observability.logs import get_logger
-from kit.service import DAY_S, Consumes, Context, Job, Service, provide
+from kit.retention import RetentionMetrics, end_records
+from kit.service import Consumes, Context, Job, Service, provide
 from kit.settings import Settings
 from schemas.topics import exchange_of, routing_key
 from voltstream.runtime.backends import in_process_log, open_bus, open_live, open_log_writer
@@ -31,8 +31,9 @@ from voltstream.runtime.config_updates import ConfigUpdates, open_config
 from voltstream.runtime.process import Lifespan
 from voltstream.runtime.request_limits import open_request_limits
 from voltstream.runtime.web import Web
-from voltstream.services import follows_config, queue_of
+from voltstream.services import follows_config, personal_data, queue_of
 
+_HOUR_S: Final = 3_600.0  # between looks for what is past its retention: an indexed query for each kind
 _CONTENDED_S: Final = 10.0  # after a deadlock a job runs again so soon, whatever its interval
 _log = get_logger(__name__)
 
@@ -63,6 +64,7 @@ class Composition:
         self._config: RuntimeConfig | None = None
         self._config_updates: ConfigUpdates | None = None
         self._opened: list[tuple[Service[Any], Any, Database | None]] = []
+        self._retention_metrics = RetentionMetrics(web.registry)
         self.components: dict[str, Any] = {}  # by the service's name
         self.bus: Bus | None = None
 
@@ -122,6 +124,7 @@ class Composition:
             services=self._platform,
             runtime_config=self._config,
             offers=self._offered,
+            personal_data=personal_data,
         )
         components = await stack.enter_async_context(service.open(context))
         self.components[service.name] = components
@@ -129,7 +132,7 @@ class Composition:
         if "log_reader" in service.backends and self._log is not None:
             stack.push_async_callback(self._log.close)  # the reader still commits what the log holds
         self._serve(service, components)
-        jobs = [*service.jobs, *_standard_jobs(service, database)]
+        jobs = [*service.jobs, *_retention_jobs(service, database, context.config, self._retention_metrics)]
         if jobs:
             working = self._lifespan.spawn(_work(jobs, components, context.config), f"jobs of {service.name}")
             stack.callback(working.cancel)
@@ -226,20 +229,19 @@ async def subscribe(
         )
 
 
-def _standard_jobs(service: Service[Any], database: Database | None) -> list[Job[Any]]:
-    """The clean-up of the standard tables, by their owner."""
-    if database is None or service.migrations is None:
+def _retention_jobs(
+    service: Service[Any], database: Database | None, config: RuntimeConfig, metrics: RetentionMetrics
+) -> list[Job[Any]]:
+    """The end of records past their retention, by the owner of the schema."""
+    if database is None or not service.retentions:
         return []
-    from kit.web import idempotency  # not for a worker: see voltstream.runtime.authentication
 
-    schema: str = service.owned_schema
+    async def end(_: object) -> None:
+        # The database's clock says what is old: a wrong one of ours ends nothing.
+        now = await database.fetchval("SELECT now()")
+        await end_records(database, service.owned_schema, service.retentions, config, now, metrics)
 
-    async def tidy(_: object) -> None:
-        async with database.transaction() as connection:
-            await inbox.forget_old(connection, schema)
-            await idempotency.forget_old(connection, schema)
-
-    return [Job("events and responses past repetition", tidy, DAY_S)]
+    return [Job("records past their retention", end, _HOUR_S)]
 
 
 async def _work(jobs: Sequence[Job[Any]], components: Any, config: RuntimeConfig) -> None:

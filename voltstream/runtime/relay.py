@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from kit.messaging.bus import Bus
-from kit.messaging.dead_letters import MIGRATIONS, SCHEMA, DeadLetterMetrics, DeadLetterStore
+from kit.messaging.dead_letters import MIGRATIONS, RETENTION, SCHEMA, DeadLetterMetrics, DeadLetterStore
 from kit.messaging.full_queues import PublisherPastFullQueues
 from kit.messaging.messages import Binding
 from kit.messaging.outbox import Relay, RelayMetrics
-from kit.service import Context, Job, Service
+from kit.service import Context, Service
 from schemas.topics import EVENT_FAILED, exchange_of, routing_key
 from voltstream.runtime.dead_letter_events import dead_letter_event_factory
+from voltstream.runtime.personal_data import PERSONAL_DATA
+from voltstream.runtime.settings import RelaySettings
 from voltstream.services import all_services, queue_of
-
-_HOUR_S: Final = 3_600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +84,10 @@ SERVICE: Final = Service(
     components=Relays,
     schema=SCHEMA,
     migrations=MIGRATIONS.folder,
+    personal_data=PERSONAL_DATA,
     publishes=(EVENT_FAILED,),
-    jobs=(Job("dead letters past keeping", lambda relays: relays.letters.forget_old(), _HOUR_S),),
+    retention=RETENTION,
+    settings=RelaySettings,
     run_with_bus=relaying,
     health_port=8084,
 )

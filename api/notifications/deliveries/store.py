@@ -12,6 +12,7 @@ import msgspec
 from api.notifications.kinds import Channel
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
+from kit.retention import RecordRetention
 from kit.web.paging import Cursor, Micros, from_micros, to_micros
 
 SCHEMA: Final = "notifications"
@@ -93,13 +94,16 @@ WHERE ($1::text IS NULL OR d.channel = $1) AND ($2::text IS NULL OR n.subject = 
   AND ($3::timestamptz IS NULL OR d.created_at >= $3) AND ($4::timestamptz IS NULL OR d.created_at < $4)
 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """  # our own names
-# In portions: a year's worth at once would hold its locks for minutes.
-_FORGET: Final = """
+RETENTION: Final = RecordRetention(
+    "notifications",
+    "notifications.retention",
+    """
 DELETE FROM notifications.notification WHERE id IN (
     SELECT n.id FROM notifications.notification AS n WHERE n.created_at < $1 AND NOT EXISTS (
         SELECT FROM notifications.delivery AS d WHERE d.notification_id = n.id AND d.state = 'queued')
-    LIMIT 5000)
-"""
+    LIMIT $2)
+""",
+)
 
 
 class NotificationCursor(Cursor, frozen=True, tag="n"):
@@ -261,11 +265,6 @@ class DeliveryStore:
         """Deliveries by channel, state and reason, whatever state is selected."""
         bounds = (selected.channel, selected.subject, selected.start, selected.end)
         return await self.database.fetch(_COUNTS, *bounds)
-
-    async def forget(self, before: datetime) -> None:
-        """Delete notifications from before that moment, but those that still wait."""
-        while await self.database.execute(_FORGET, before) != "DELETE 0":
-            pass
 
 
 def _behind(after: NotificationCursor | None) -> tuple[datetime | None, UUID | None]:

@@ -16,6 +16,7 @@ from api.reservations.places.free_times import Interval
 from kit.auth.station_filter import EVERY_STATION, StationFilter, sees, visible
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
+from kit.retention import RecordRetention
 from kit.web.paging import Cursor, Micros, from_micros, to_micros
 from schemas.reading import STATUS_LABELS, Status
 
@@ -24,6 +25,21 @@ OUT_OF_ORDER_STATUSES: Final = (STATUS_LABELS[Status.FAULTED], STATUS_LABELS[Sta
 CANDIDATES_MAX: Final = 200  # connectors of one plug at one site: the largest sites have fewer
 INTERVALS_MAX: Final = 5_000  # claims that free times are computed from: 200 connectors, 25 reservations each
 SESSION_SKEW: Final = timedelta(seconds=30)  # of stations' clocks
+RETENTION: Final = RecordRetention(
+    "reservations",
+    "reservations.driver_retention",
+    """
+UPDATE reservations.reservation AS r
+SET driver_id = o.pseudonym,
+    created_by = CASE WHEN r.created_by LIKE 'driver/%' THEN 'driver/' || o.pseudonym ELSE r.created_by END
+FROM (
+    SELECT id, 'erased-' || gen_random_uuid() AS pseudonym FROM reservations.reservation
+    WHERE ends_at < $1 AND due_at IS NULL AND driver_id NOT LIKE 'erased-________-____-____-____-____________'
+    ORDER BY ends_at LIMIT $2 FOR UPDATE SKIP LOCKED
+) AS o
+WHERE r.id = o.id
+""",
+)
 
 _COLUMNS: Final = (
     "r.id, r.driver_id, r.place_key, r.station_id, r.connector_id, r.bay, r.starts_at, r.ends_at, r.state, r.revision, "

@@ -130,11 +130,6 @@ class WaitingService:
             except Contended as error:  # the other sites go on, and the next run finds it again
                 _log.warning("offers_postponed", site=site, error=str(error))
 
-    async def forget_old(self) -> None:
-        """Delete what is over. A job."""
-        async with self._database.transaction() as connection:
-            await store.forget_old(connection, self._clock.now())
-
     async def _offer(self, connection: Transaction, site: str) -> None:
         """Offer what is free. The site is locked."""
         await store.settle(connection, site)

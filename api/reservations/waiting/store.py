@@ -13,12 +13,17 @@ from api.reservations.life.store import OUT_OF_ORDER_STATUSES
 from api.reservations.waiting.rule import SiteConnector, WaitingDriver
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
+from kit.retention import RecordRetention, delete_old
 
 LINE_MAX: Final = 500  # drivers who wait at one site
 CONNECTORS_MAX: Final = 500  # of one site
 SITES_MAX: Final = 200  # of one run of the job
 OWN_MAX: Final = 100  # of one driver that are listed, newest first
-KEEP_DAYS: Final = 30  # of entries that are over
+RETENTION: Final = RecordRetention(
+    "waiting_list",
+    "reservations.waiting_retention",
+    delete_old("reservations.waiting", "joined_at", "state NOT IN ('waiting', 'offered')"),
+)
 
 _LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended('reservations/site/' || $1, 0))"
 _COLUMNS: Final = (
@@ -67,10 +72,6 @@ WHERE p.place_key = ANY ($1::bigint[]) AND w.state = 'waiting' AND w.driver_id <
 """
 _SITES: Final = """
 SELECT DISTINCT site FROM reservations.waiting WHERE state IN ('waiting', 'offered') ORDER BY site LIMIT $1
-"""
-_FORGET: Final = """
-DELETE FROM reservations.waiting
-WHERE state NOT IN ('waiting', 'offered') AND joined_at < $1::timestamptz - make_interval(days => $2)
 """
 
 
@@ -170,11 +171,6 @@ async def waiting_before(connection: Transaction, places: Sequence[Place], drive
 async def sites(database: Database) -> list[str]:
     """Sites where somebody waits."""
     return [row["site"] for row in await database.fetch(_SITES, SITES_MAX)]
-
-
-async def forget_old(connection: Transaction, now: datetime) -> None:
-    """Delete entries that are over, KEEP_DAYS after they were made."""
-    await connection.execute(_FORGET, now, KEEP_DAYS)
 
 
 def _entries(rows: Sequence[asyncpg.Record]) -> list[Entry]:

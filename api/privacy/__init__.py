@@ -1,0 +1,1 @@
+"""Drivers as subjects: what is held of one, and erasing it."""
