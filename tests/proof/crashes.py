@@ -1,0 +1,126 @@
+"""The crash proof at length: `python -m tests.proof.crashes --faults 1000 --seed 1`.
+
+In parts, each with a plan of its own on an empty database: faults under load, then all invariants of telemetry, and
+every charge of every session derived again from the stored readings. A line of JSON for each part.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+
+from tests.private_servers import PrivateServers, fresh_database
+from tests.proof.billing_invariants import counted
+from tests.proof.cluster import Cluster, running_cluster
+from tests.proof.faults import FAULTS, Fault, plan, plan_text
+from tests.proof.final_checks import SETTLE_S, final_violations, load_for
+from tests.proof.load import DeliveryRecord
+from tests.proof.platform_client import PlatformClient
+from tests.waiting import eventually
+
+AFTERWARDS = 4_000  # readings answered after the last fault
+_PERIOD: Final = {"from": "2020-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z"}
+_UNBILLED: Final = (
+    "SELECT count(*) FROM telemetry.session s WHERE s.ended_at IS NOT NULL AND NOT EXISTS (SELECT FROM billing.cdr c"
+    " WHERE c.subject_id = s.id AND c.current AND c.revision = s.revision)"
+)
+
+
+async def run_faults(cluster: Cluster, faults: Sequence[Fault], seed: int) -> DeliveryRecord:
+    """Inject all faults under load, and wait until all is back."""
+    began_s = time.monotonic()
+    async with load_for(cluster.gateways, cluster.device_token, seed).running() as record:
+        for fault in faults:
+            await _inject(cluster, fault, record)
+            print(f"{time.monotonic() - began_s:.1f} s: {record.items} acknowledged; {fault.component} {fault.kind}")
+        await cluster.wait_for_servers()
+        await cluster.ready()
+        await record.more(AFTERWARDS)
+    print(f"{record.items} readings acknowledged, {record.refusals} requests refused")
+    return record
+
+
+async def _inject(cluster: Cluster, fault: Fault, record: DeliveryRecord) -> None:
+    """Inject one fault. At the end the component is restarting, not necessarily ready."""
+    await record.more(fault.after)
+    if await cluster.inject_fault(fault.component, fault.kind):
+        await record.more_or_refused(fault.down)
+        cluster.start_server(fault.component)
+
+
+async def invoices_agree(client: PlatformClient) -> dict[str, Any]:
+    """The report of the recomputation of every charge, once each completed session has one."""
+    await eventually(lambda: _unbilled(client.database_url) == 0, within_s=SETTLE_S)
+    return await client.reconcile(_PERIOD)
+
+
+def _unbilled(url: str) -> int:
+    with psycopg.connect(url) as connection:
+        row = connection.execute(_UNBILLED).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+async def run_part(servers: PrivateServers, seed: int, count: int) -> dict[str, Any]:
+    """One part: what was injected and found."""
+    faults = plan(seed)[:count]
+    print(f"seed {seed}\n{plan_text(faults)}")
+    began_s = time.monotonic()
+    with (
+        tempfile.TemporaryDirectory(prefix="voltstream-crashes-") as folder,
+        fresh_database(servers.url_of(servers.postgres)) as url,
+    ):
+        async with running_cluster(url, servers, Path(folder)) as cluster:
+            api = cluster.services["api"].url
+            tokens = cluster.device_token, cluster.operator_token
+            client = PlatformClient(cluster.gateways[0], api, *tokens, cluster.environment, url)
+            await client.publish()
+            record = await run_faults(cluster, faults, seed)
+            violated = await final_violations(cluster, record)
+            report = await invoices_agree(client)
+            documents = counted(url, "billing.invoice")
+    return {
+        "seed": seed,
+        "faults": len(faults),
+        "kinds": Counter(f"{fault.component.split()[0]} {fault.kind}" for fault in faults),
+        "readings": len(record.acknowledged),
+        "refused": record.refusals,
+        "charges": report["outcomes"],
+        "documents": documents,
+        "seconds": round(time.monotonic() - began_s),
+        "violations": [*violated, *(str(drift) for drift in report["drifts"])],
+    }
+
+
+def main() -> None:
+    """Run the parts; the exit code is 1 where anything is violated."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--faults", type=int, default=FAULTS)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    servers = PrivateServers()
+    failed = False
+    try:
+        servers.start_all()
+        left, seed = arguments.faults, arguments.seed
+        while left > 0:
+            part = asyncio.run(run_part(servers, seed, left))
+            print(json.dumps(part), flush=True)  # a script
+            failed |= bool(part["violations"])
+            left, seed = left - part["faults"], seed + 1
+            servers.mend()
+    finally:
+        servers.destroy()
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()
