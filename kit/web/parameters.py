@@ -17,10 +17,10 @@ CursorInQuery = Annotated[
 ]
 
 
-def problems(more: Mapping[int, str] | None = None) -> dict[int | str, dict[str, Any]]:
+def problems(more: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
     """The `responses` of an operation: the problems that are its own, by status. Those that follow from its rules,
     parameters and body are derived (kit/web/openapi.py)."""
-    return {status: {"description": text} for status, text in (more or {}).items()}
+    return {status: {"description": text} for status, text in more.items()}
 
 
 def example(value: Any) -> dict[str, Any]:

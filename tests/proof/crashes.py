@@ -17,16 +17,20 @@ from typing import Any, Final
 
 import psycopg
 
+from deploy.servers import run_folder
 from tests.private_servers import PrivateServers, fresh_database
 from tests.proof.billing_invariants import counted
+from tests.proof.clocks import Clocks
 from tests.proof.cluster import Cluster, running_cluster
-from tests.proof.faults import FAULTS, Fault, plan, plan_text
+from tests.proof.faults import Fault, long_plan, plan_text
 from tests.proof.final_checks import SETTLE_S, final_violations, load_for
+from tests.proof.links import Links
 from tests.proof.load import DeliveryRecord
 from tests.proof.platform_client import PlatformClient
 from tests.waiting import eventually
 
 AFTERWARDS = 4_000  # readings answered after the last fault
+_PART: Final = 40  # faults on one database
 _PERIOD: Final = {"from": "2020-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z"}
 _UNBILLED: Final = (
     "SELECT count(*) FROM telemetry.session s WHERE s.ended_at IS NOT NULL AND NOT EXISTS (SELECT FROM billing.cdr c"
@@ -41,6 +45,7 @@ async def run_faults(cluster: Cluster, faults: Sequence[Fault], seed: int) -> De
         for fault in faults:
             await _inject(cluster, fault, record)
             print(f"{time.monotonic() - began_s:.1f} s: {record.items} acknowledged; {fault.component} {fault.kind}")
+        cluster.set_clocks()
         await cluster.wait_for_servers()
         await cluster.ready()
         await record.more(AFTERWARDS)
@@ -53,7 +58,7 @@ async def _inject(cluster: Cluster, fault: Fault, record: DeliveryRecord) -> Non
     await record.more(fault.after)
     if await cluster.inject_fault(fault.component, fault.kind):
         await record.more_or_refused(fault.down)
-        cluster.start_server(fault.component)
+        await cluster.mend(fault.component, fault.kind)
 
 
 async def invoices_agree(client: PlatformClient) -> dict[str, Any]:
@@ -69,16 +74,17 @@ def _unbilled(url: str) -> int:
     return int(row[0])
 
 
-async def run_part(servers: PrivateServers, seed: int, count: int) -> dict[str, Any]:
+async def run_part(servers: PrivateServers, links: Links, seed: int, count: int) -> dict[str, Any]:
     """One part: what was injected and found."""
-    faults = plan(seed)[:count]
+    faults = long_plan(seed, count)
     print(f"seed {seed}\n{plan_text(faults)}")
     began_s = time.monotonic()
     with (
         tempfile.TemporaryDirectory(prefix="voltstream-crashes-") as folder,
         fresh_database(servers.url_of(servers.postgres)) as url,
     ):
-        async with running_cluster(url, servers, Path(folder)) as cluster:
+        clocks = Clocks(Path(folder))
+        async with running_cluster(url, servers, Path(folder), links=links, clocks=clocks) as cluster:
             api = cluster.services["api"].url
             tokens = cluster.device_token, cluster.operator_token
             client = PlatformClient(cluster.gateways[0], api, *tokens, cluster.environment, url)
@@ -90,7 +96,7 @@ async def run_part(servers: PrivateServers, seed: int, count: int) -> dict[str, 
     return {
         "seed": seed,
         "faults": len(faults),
-        "kinds": Counter(f"{fault.component.split()[0]} {fault.kind}" for fault in faults),
+        "kinds": Counter(f"{fault.component.split()[0]} {fault.kind.split()[0]}" for fault in faults),
         "readings": len(record.acknowledged),
         "refused": record.refusals,
         "charges": report["outcomes"],
@@ -103,21 +109,24 @@ async def run_part(servers: PrivateServers, seed: int, count: int) -> dict[str, 
 def main() -> None:
     """Run the parts; the exit code is 1 where anything is violated."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--faults", type=int, default=FAULTS)
+    parser.add_argument("--faults", type=int, default=1_000)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    servers = PrivateServers()
-    failed = False
+    servers, failed = PrivateServers(), False
+    links = Links(servers, run_folder() / "toxiproxy")
     try:
         servers.start_all()
+        links.start()
         left, seed = arguments.faults, arguments.seed
         while left > 0:
-            part = asyncio.run(run_part(servers, seed, left))
+            part = asyncio.run(run_part(servers, links, seed, min(left, _PART)))
             print(json.dumps(part), flush=True)  # a script
             failed |= bool(part["violations"])
             left, seed = left - part["faults"], seed + 1
+            links.mend()
             servers.mend()
     finally:
+        links.destroy()
         servers.destroy()
     sys.exit(failed)
 

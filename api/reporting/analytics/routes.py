@@ -30,7 +30,7 @@ _NO_METRIC: Final = {404: "There is no such metric"}
 router = APIRouter(prefix="/api/v1/analytics", tags=["analytics"], dependencies=[Depends(check_reader)])
 
 
-@router.get("", summary="The metrics that there are", responses={**problems(), 200: example(examples.METRICS)})
+@router.get("", summary="The metrics that there are", responses={200: example(examples.METRICS)})
 async def metrics() -> MetricList:
     """Each with its definition, its source and its unit."""
     return MetricList(metrics=[MetricDescription(**description_of(metric)) for metric in METRICS.values()])

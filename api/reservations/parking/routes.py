@@ -28,7 +28,7 @@ router = APIRouter(prefix=PARKING, tags=["reservations"])
     summary="Bays that a sensor tells of and nobody registered",
     response_model=UnregisteredBayPage,
     dependencies=[Depends(require_scope("parking:read"))],
-    responses={**problems(), 200: example(examples.UNREGISTERED)},
+    responses={200: example(examples.UNREGISTERED)},
 )
 async def unregistered(
     reservations: Provided,

@@ -73,7 +73,6 @@ async def import_stations(
     response_class=Response,
     dependencies=[READS],
     responses={
-        **problems(),
         200: {
             "description": "By their ids; the header Link has the next page",
             "content": {_CSV: {"example": examples.CSV}, JSON: {"example": examples.LOCATIONS}},
