@@ -109,8 +109,8 @@ class Hostile:
         await self._send_slowly("slow body", head, b" ")
 
     async def send_a_big_head(self) -> None:
-        """More than the bound."""
-        headers = {f"x-{number}": "y" * 1_000 for number in range(100)}
+        """More than the bound, and than is read at once."""
+        headers = {f"x-{number}": "y" * 1_000 for number in range(600)}
         await self._request("big head", _POST, self._tokens.station, None, headers)
 
     async def send_a_bomb(self) -> None:

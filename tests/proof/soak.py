@@ -83,7 +83,8 @@ class Soaked:
         lines = ["| | first third | second | last |", "|---|---|---|---|"]
         lines += [f"| {name} | {' | '.join(f'{v:.1f}' for v in thirds)} |" for name, thirds in self.measured.items()]
         lines += ["", "| client | answers by status (0: the connection ended) |", "|---|---|"]
-        for name, counts in [*self.good.items(), *self.hostile.items()]:
+        hostile = {f"hostile: {name}": counts for name, counts in self.hostile.items()}
+        for name, counts in {**self.good, **hostile}.items():
             lines.append(f"| {name} | {', '.join(f'{status}: {n}' for status, n in sorted(counts.items()))} |")
         lines += ["", f"{self.acknowledged} readings of good clients acknowledged; ledger {self.ledger}"]
         return "\n".join(lines)
