@@ -1,5 +1,6 @@
-"""Hostile clients of the soak, in a process and at an address of their own: `python -m tests.proof.hostile_clients URL
---seconds N --seed N`, with the tokens that they have as JSON on stdin. Prints the answers of each attack by status.
+"""Hostile clients of the soak, in a process and at an address of their own: `python -m
+tests.proof.soak.hostile_clients URL --seconds N --seed N`, with the tokens that they have as JSON on stdin. Prints the
+answers of each attack by status.
 
 All of it is bounded in connections and requests a second, and speaks to loopback only.
 """

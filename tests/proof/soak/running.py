@@ -1,16 +1,9 @@
-"""A soak: good and hostile clients on one platform, `python -m tests.proof.soak --seconds 600 --seed 1`.
+"""A soak: good and hostile clients on one platform, and what it used and lost."""
 
-Prints what the platform used and how long good clients waited, by thirds of the time, and how each attack was answered;
-the exit code is 1 where something was lost, answered with an error of ours, or where the last third is not as the
-second was (`FLAT`).
-"""
-
-import argparse
 import asyncio
 import json
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,8 +15,8 @@ import psycopg
 
 from kit.database.embedded import running_url
 from tests.proof import telemetry_invariants as invariants
-from tests.proof.good_clients import PREFIX, STATION, GoodClients
-from tests.proof.hostile_clients import Stolen
+from tests.proof.soak.good_clients import PREFIX, STATION, GoodClients
+from tests.proof.soak.hostile_clients import Stolen
 from tests.proof.usage import Usage, usage_of
 from tests.voltstream.platform import Up, up, voltstream
 from tests.waiting import eventually
@@ -149,7 +142,7 @@ def _issue(data_dir: Path, *arguments: str) -> str:
 
 async def _attacks(url: str, tokens: Stolen, seconds: float, seed: int) -> dict[str, dict[int, int]]:
     """The answers of each attack by status."""
-    command = ("-m", "tests.proof.hostile_clients", url, "--seconds", str(seconds), "--seed", str(seed))
+    command = ("-m", "tests.proof.soak.hostile_clients", url, "--seconds", str(seconds), "--seed", str(seed))
     process = await asyncio.create_subprocess_exec(
         sys.executable, *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
@@ -229,24 +222,3 @@ def _snapshot(url: str) -> Iterator[invariants.Connection]:
     with psycopg.connect(url) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         yield connection
-
-
-def main() -> None:
-    """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=600)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="voltstream-soak-") as folder:
-        found = soak(arguments.seconds, arguments.seed, Path(folder))
-    wrong = [*found.violations, *found.not_flat()]
-    if arguments.json:
-        print(json.dumps({**vars(found), "not_flat": found.not_flat()}))
-    else:
-        print(found.table(), *wrong, sep="\n")
-    sys.exit(bool(wrong))
-
-
-if __name__ == "__main__":
-    main()

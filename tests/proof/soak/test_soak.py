@@ -4,7 +4,7 @@ and both ledgers are closed. What is flat is for `python -m tests.proof.soak`, w
 import math
 from pathlib import Path
 
-from tests.proof.soak import CONNECTIONS_MAX, FLAT, Soaked, soak
+from tests.proof.soak.running import CONNECTIONS_MAX, FLAT, Soaked, soak
 
 _SECONDS = 60.0
 _OTHER_DESCRIPTORS = 300  # of files, of connections to the database and of those for health checks, in all processes
