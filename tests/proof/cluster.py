@@ -46,7 +46,7 @@ _RECORDED = (SESSION_COMPLETED, INVOICE_CREATED)
 _GROUPS = ("billing", "ingest", "pricing", "sessions")
 # The less a gateway waits for a confirm, the more it refuses during an outage: more readings are sent twice.
 _PUBLISH_TIMEOUT_S = 3
-_START_S, _BACK_S, _ANSWER_S = 120, 120, 30  # against hanging
+_START_S, _BACK_S, _ANSWER_S = 300, 120, 30  # against hanging
 _QUORUM = {"x-queue-type": "quorum"}
 
 
@@ -91,7 +91,11 @@ class Cluster:
         """Wait until these services (all) are ready."""
         async with httpx.AsyncClient(trust_env=False) as client:
             for name in names or self.services:
-                await eventually(partial(_is_ready, client, self.services[name]), within_s=_START_S)
+                service = self.services[name]
+                try:
+                    await eventually(partial(_is_ready, client, service), within_s=_START_S)
+                except AssertionError:
+                    raise AssertionError(f"{name} is not ready: {await _readiness(client, service)}") from None
 
     async def query(self, path: str) -> dict[str, Any]:
         """An operator's query; empty if the API does not answer now."""
@@ -294,6 +298,14 @@ def _record_events(rabbitmq_url: str) -> None:
 
 def _rabbit(url: str) -> Any:
     return pika.BlockingConnection(pika.URLParameters(url))
+
+
+async def _readiness(client: httpx.AsyncClient, service: SupervisedService) -> str:
+    """What it says of itself."""
+    try:
+        return (await client.get(f"{service.url}/ready")).text
+    except (httpx.TransportError, httpx.UnsupportedProtocol) as error:  # it has no URL before it was ready
+        return repr(error)
 
 
 async def _is_ready(client: httpx.AsyncClient, service: SupervisedService) -> bool:

@@ -10,6 +10,7 @@ import json
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -119,10 +120,15 @@ def main() -> None:
         links.start()
         left, seed = arguments.faults, arguments.seed
         while left > 0:
-            part = asyncio.run(run_part(servers, links, seed, min(left, _PART)))
+            count = min(left, _PART)
+            try:
+                part = asyncio.run(run_part(servers, links, seed, count))
+            except (AssertionError, ExceptionGroup) as error:  # what hangs; the next part may say more
+                traceback.print_exception(error)
+                part = {"seed": seed, "faults": count, "violations": [repr(error)]}
             print(json.dumps(part), flush=True)  # a script
             failed |= bool(part["violations"])
-            left, seed = left - part["faults"], seed + 1
+            left, seed = left - count, seed + 1
             links.mend()
             servers.mend()
     finally:
