@@ -304,7 +304,7 @@ async def _readiness(client: httpx.AsyncClient, service: SupervisedService) -> s
     """What it says of itself."""
     try:
         return (await client.get(f"{service.url}/ready")).text
-    except (httpx.TransportError, httpx.UnsupportedProtocol) as error:  # it has no URL before it was ready
+    except httpx.TransportError as error:  # also where it was never ready, and has no URL
         return repr(error)
 
 
