@@ -102,7 +102,7 @@ def _statuses(path: str, operation: Mapping[str, Any], rules: RouteRules | None)
     if "{" in path:
         found |= _OF_PATHS
     if "requestBody" in operation:
-        found |= _OF_BODIES | _OF_INPUT
+        found |= {**_OF_BODIES, **_OF_INPUT}
     if path.startswith(_API) or operation.get("parameters"):
         found |= _OF_INPUT
     return found
@@ -113,6 +113,6 @@ def _describe_errors(responses: dict[str, Any], statuses: Mapping[int, str]) -> 
         del responses["422"]
     for status, text in sorted(statuses.items()):
         responses.setdefault(str(status), {"description": text})
-    for status, response in responses.items():
-        if status[0] in "45" and MEDIA_TYPE not in response.get("content", {}):
+    for name, response in responses.items():
+        if name[0] in "45" and MEDIA_TYPE not in response.get("content", {}):
             response["content"] = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}

@@ -6,6 +6,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final
 
 import httpx
@@ -61,11 +62,11 @@ class GoodClients:
             asyncio.TaskGroup() as tasks,
         ):
             for charger in self._chargers[:_SINGLE_CHARGERS]:
-                tasks.create_task(self._repeat(lambda charger=charger: self._send(client, "single", [charger.next()])))
+                tasks.create_task(self._repeat(partial(self._send_next, client, charger)))
             tasks.create_task(self._repeat(lambda: self._send(client, "batch", self._batch())))
             tasks.create_task(self._repeat(lambda: self._question(client), every_s=0.5))
             for number in range(_DRIVERS):
-                tasks.create_task(self._repeat(lambda number=number: self._drive(client, number + 1), every_s=2.0))
+                tasks.create_task(self._repeat(partial(self._drive, client, number + 1), every_s=2.0))
             streams = [tasks.create_task(self._listen(client)) for _ in range(_STREAMS)]
             try:
                 yield
@@ -83,6 +84,9 @@ class GoodClients:
             except TimeoutError:
                 await work()
             due_s = max(due_s + every_s, time.monotonic())
+
+    async def _send_next(self, client: httpx.AsyncClient, charger: RecordingCharger) -> None:
+        await self._send(client, "single", [charger.next()])
 
     def _batch(self) -> list[Reading]:
         of_batches = self._chargers[_SINGLE_CHARGERS:]
