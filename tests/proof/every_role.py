@@ -111,7 +111,7 @@ class Asking:
         self._rng = random.Random(f"{seed} every role")
         self._known = KnownIds(self._rng)
         self._tokens: dict[str, str] = {
-            **{kind: _issue(data_dir, "--kind", kind, *_OF_KIND.get(kind, ())) for kind in KINDS},
+            **{str(kind): _issue(data_dir, "--kind", kind, *_OF_KIND.get(kind, ())) for kind in KINDS},
             "operator of a station": _issue(data_dir, "--kind", "operator", "--station", STATION),
             "device of a station": _issue(data_dir, "--kind", "device", "--station", STATION),
             "expired": _expired(data_dir),
