@@ -21,6 +21,8 @@ _SINGLE_CHARGERS, _BATCH_CHARGERS, _BATCH = 20, 40, 50
 _DRIVERS, _STREAMS = 3, 4
 _ANSWER_S: Final = 30.0
 _RETRY_S: Final = 0.5
+_NAP_S: Final = 0.05
+LAG: Final = "lag"  # of this process, where its machine has other work
 _QUESTIONS: Final = (
     "/api/v1/telemetry/live?limit=100",
     "/api/v1/telemetry/ledger",
@@ -67,6 +69,7 @@ class GoodClients:
             tasks.create_task(self._repeat(lambda: self._question(client), every_s=0.5))
             for number in range(_DRIVERS):
                 tasks.create_task(self._repeat(partial(self._drive, client, number + 1), every_s=2.0))
+            tasks.create_task(self._repeat(self._lag, every_s=0.2))
             streams = [tasks.create_task(self._listen(client)) for _ in range(_STREAMS)]
             try:
                 yield
@@ -105,6 +108,12 @@ class GoodClients:
                 return
             self.record.refusals += 1
             await asyncio.sleep(_RETRY_S)
+
+    async def _lag(self) -> None:
+        """How long this machine lets a client wait that asks nobody for anything."""
+        began_s = time.monotonic()
+        await asyncio.sleep(_NAP_S)
+        self.latencies_ms[LAG].append((began_s, 1_000 * (time.monotonic() - began_s - _NAP_S)))
 
     async def _question(self, client: httpx.AsyncClient) -> None:
         await self._ask(client, "question", "GET", self._rng.choice(_QUESTIONS), self._operator)

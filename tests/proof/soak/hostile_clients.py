@@ -130,9 +130,9 @@ class Hostile:
         await self._exchange("junk", junk, answer_s=2.0)
 
     async def make_stations(self) -> None:
-        """A hundred that nobody knows."""
+        """Five hundred that nobody knows."""
         self._number += 1
-        names = [f"NEW-{self._number}-{place}" for place in range(100)]
+        names = [f"NEW-{self._number}-{place}" for place in range(500)]
         body = b"[%b]" % b",".join(self._readings(name, 1)[1:-1] for name in names)
         await self._request("new stations", _POST, self._tokens.fleet, body)
 

@@ -4,6 +4,7 @@ and both ledgers are closed. What is flat is for `python -m tests.proof.soak`, w
 import math
 from pathlib import Path
 
+from tests.proof.soak.good_clients import LAG
 from tests.proof.soak.running import CONNECTIONS_MAX, FLAT, Soaked, soak
 
 _SECONDS = 60.0
@@ -21,10 +22,12 @@ def test_hostile_clients_cost_good_ones_nothing_that_was_acknowledged(tmp_path: 
     assert all(status not in (200, 202) for status in found.hostile["guess"]), "a token was guessed"
 
 
-def test_what_rises_is_not_flat() -> None:
-    flat = {name: [0.0, 100.0, 100.0] for name in FLAT}
+def test_what_rises_is_not_flat_unless_the_machine_became_slower() -> None:
     for name, bound in FLAT.items():
-        most = 100.0 * bound.times + bound.more
-        for last, rises in ((most, False), (math.nextafter(most, math.inf), True)):
-            found = Soaked(1, 1, {**flat, name: [0.0, 100.0, last]}, {}, {}, {}, 0, 0, [])
-            assert bool(found.not_flat()) == rises
+        for busier in (1.0, 3.0):
+            lag = [0.0, 2.0, 2.0 * busier]
+            most = 100.0 * bound.times * (busier if name.endswith("_ms") else 1.0) + bound.more
+            for last, rises in ((most, False), (math.nextafter(most, math.inf), True), (math.nan, True)):
+                flat = {one: [0.0, 100.0, 100.0] for one in FLAT}
+                measured = {**flat, f"{LAG}_p95_ms": lag, name: [0.0, 100.0, last]}
+                assert bool(Soaked(1, 1, measured, {}, {}, {}, 0, 0, []).not_flat()) == rises
