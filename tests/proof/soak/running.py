@@ -64,7 +64,7 @@ class Soaked:
     violations: list[str] = field(default_factory=list)
 
     def not_flat(self) -> list[str]:
-        """What rose. Waiting times may rise as those of a client that asks for nothing do: the machine has other work."""
+        """What rose. Waiting times may rise as those of a client that asks for nothing do: its machine is busy."""
         _, lag_before, lag = self.measured[f"{LAG}_p95_ms"]
         busier = max(lag / lag_before, 1.0)
         rose = []
