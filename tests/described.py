@@ -11,7 +11,11 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
-from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
 
 
 async def asked_only_by(
@@ -108,12 +112,15 @@ def answers_as_described(case: schemathesis.Case[Any], base_url: str, headers: d
         _answers(case, case.call(base_url=base_url, headers={**headers, **json_type}, data=sent))
 
 
+CHECKS: Final = [status_code_conformance, content_type_conformance, response_schema_conformance]
+
+
 def _answers(case: schemathesis.Case[Any], response: schemathesis.Response) -> None:
     assert response.status_code < 500, response.text
     if "x-correlation-id" not in response.headers:  # a URL beyond 64 kB is refused by the HTTP server itself
         assert response.status_code == 400
         return
-    case.validate_response(response, checks=[content_type_conformance, response_schema_conformance])
+    case.validate_response(response, checks=CHECKS)
 
 
 async def takes_or_refuses(

@@ -18,7 +18,7 @@ from kit.service import provided
 from kit.web.errors import BadQuery
 from kit.web.json_body import JsonRoute
 from kit.web.paging import link_header, next_url
-from kit.web.parameters import JSON, CursorInQuery, example, problems
+from kit.web.parameters import JSON, CursorInQuery, example
 from schemas.identifiers import PRINTABLE
 
 PATH: Final = "/api/v1/audit"
@@ -36,7 +36,7 @@ router = APIRouter(prefix=PATH, tags=["audit"], route_class=JsonRoute)
     "",
     summary="Who did what, newest first",
     response_model=AuditPage,
-    responses={**problems(), 200: example(examples.PAGE)},
+    responses={200: example(examples.PAGE)},
 )
 async def entries(
     audit: Provided,

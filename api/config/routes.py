@@ -50,7 +50,7 @@ DryRun = Annotated[bool, Query(description="say what would change and whom it to
 router = APIRouter(prefix=PREFIX, tags=["config"], route_class=JsonRoute)
 
 
-@router.get("", summary="All settings", responses={**problems(), 200: example(examples.SETTINGS)})
+@router.get("", summary="All settings", responses={200: example(examples.SETTINGS)})
 async def settings(config: Provided, reader: Reader) -> SettingList:
     """Each with its bounds, its value, and where that is from. Finance sees the settings of money."""
     return await config.service.settings(reader)
@@ -76,7 +76,7 @@ async def set_value(
     return await _once(config, work, once, dry_run=dry_run)
 
 
-@router.get("/flags", summary="All feature flags", responses={**problems(), 200: example(examples.FLAGS)})
+@router.get("/flags", summary="All feature flags", responses={200: example(examples.FLAGS)})
 async def flags(config: Provided, reader: Reader) -> SettingList:
     """Those of the settings that may differ from one station, organisation or role to the next."""
     return await config.service.settings(reader, flags_only=True)

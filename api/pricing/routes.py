@@ -92,7 +92,7 @@ async def publish(
     summary="All versions, the last published first",
     response_model=VersionPage,
     dependencies=[_READS],
-    responses={**problems(), 200: example(examples.VERSION_PAGE)},
+    responses={200: example(examples.VERSION_PAGE)},
 )
 async def versions(
     pricing: Provided,

@@ -112,7 +112,7 @@ router = APIRouter(prefix="/api/v1/telemetry", tags=["telemetry"], route_class=J
     "/live",
     summary="What many stations do now",
     response_model=LiveFleet,
-    responses={**problems(), 200: example(examples.LIVE_FLEET)},
+    responses={200: example(examples.LIVE_FLEET)},
 )
 async def live_fleet(
     telemetry: Provided,
@@ -138,7 +138,7 @@ async def live_fleet(
     summary="What many stations do, as it happens",
     description=_STREAM,
     response_class=StreamingResponse,
-    responses={**problems(), 200: _EVENTS_200},
+    responses={200: _EVENTS_200},
 )
 async def stream_fleet(
     telemetry: Provided, reader: Heeding, still_valid: StillValid, station_id: Stations = None
@@ -158,7 +158,7 @@ async def stream_fleet(
     "/ledger",
     dependencies=[_READS],
     summary="Where every accepted item is",
-    responses={**problems(), 200: example(examples.LEDGER)},
+    responses={200: example(examples.LEDGER)},
 )
 async def ledger(telemetry: Provided) -> Ledger:
     """accepted = stored + duplicate + quarantined + in_flight, per partition and in all, from one snapshot."""
@@ -169,7 +169,7 @@ async def ledger(telemetry: Provided) -> Ledger:
     "/quarantine",
     summary="Refused items with the reasons, newest first",
     response_model=QuarantinePage,
-    responses={**problems(), 200: example(examples.QUARANTINE)},
+    responses={200: example(examples.QUARANTINE)},
 )
 async def quarantine(
     telemetry: Provided,
@@ -205,7 +205,7 @@ async def quarantined(telemetry: Provided, reader: Heeding, item_id: ItemId) -> 
     dependencies=[_READS],
     summary="Stations that send readings and are registered nowhere",
     response_model=UnclaimedPage,
-    responses={**problems(), 200: example(examples.UNCLAIMED)},
+    responses={200: example(examples.UNCLAIMED)},
 )
 async def unclaimed(
     telemetry: Provided,

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from billing.balances.models import Balance
 from billing.components import Provided
 from billing.parameters import Reader
-from kit.web.parameters import example, problems
+from kit.web.parameters import example
 from schemas.identifiers import DriverId
 
 EXAMPLE: Final[dict[str, Any]] = {
@@ -37,7 +37,7 @@ router = APIRouter()
     "/balance",
     operation_id="balance_api_v1_billing_balance_get",
     summary="What a driver or a customer owes, or is owed, by currency",
-    responses={**problems(), 200: example(EXAMPLE)},
+    responses={200: example(EXAMPLE)},
 )
 async def get_balance(
     billing: Provided,

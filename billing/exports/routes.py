@@ -62,7 +62,6 @@ Wanted = Annotated[ExportFilter, Depends(wanted_documents)]
     summary="Invoices and credit notes as a file",
     response_class=Response,
     responses={
-        **problems(),
         200: {
             "description": f"In order of their numbers. {TOTALS_HEADER}: what they sum to, as JSON; "
             "`left_out`: what those sum to that OCPI CDRs leave out",
@@ -94,7 +93,7 @@ async def export(
     "/export/left-out",
     summary="Documents that an OCPI export leaves out, and what is missing",
     response_model=LeftOutPage,
-    responses={**problems(), 200: example(examples.LEFT_OUT)},
+    responses={200: example(examples.LEFT_OUT)},
 )
 async def left_out(
     request: Request,

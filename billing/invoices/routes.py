@@ -34,7 +34,7 @@ router = APIRouter(route_class=JsonRoute)
     operation_id="many_api_v1_billing_invoices_get",
     summary="Invoices and credit notes, newest first",
     response_model=InvoicePage,
-    responses={**problems(), 200: example(examples.PAGE)},
+    responses={200: example(examples.PAGE)},
 )
 async def list_invoices(
     request: Request,

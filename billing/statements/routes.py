@@ -10,7 +10,7 @@ from billing.invoices.rendering import invoice_of
 from billing.parameters import Issuer
 from billing.statements.models import IssuedStatements
 from kit.web.json_body import JsonRoute
-from kit.web.parameters import example, problems
+from kit.web.parameters import example
 
 ISSUED_MAX: Final = 100  # of one request: 100 of 5,000 charges each are ~30 s of the writers' lock
 EXAMPLE: Final[dict[str, Any]] = {
@@ -26,7 +26,7 @@ router = APIRouter(route_class=JsonRoute)
     status_code=201,
     summary="Issue the collective invoices that are due",
     response_model=IssuedStatements,
-    responses={**problems(), 201: example(EXAMPLE)},
+    responses={201: example(EXAMPLE)},
 )
 async def issue_statements(_: Issuer, billing: Provided) -> IssuedStatements:
     """What an hourly job does, at once: those of months that ended twelve hours ago or earlier. A request that is

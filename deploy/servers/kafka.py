@@ -21,7 +21,7 @@ process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@{loopback}:{controller}
 listeners={scheme}://{loopback}:{port},CONTROLLER://{loopback}:{controller}
-advertised.listeners={scheme}://{address}
+advertised.listeners={scheme}://{advertised}
 inter.broker.listener.name={scheme}
 controller.listener.names=CONTROLLER
 listener.security.protocol.map={scheme}:{scheme},CONTROLLER:PLAINTEXT
@@ -65,6 +65,9 @@ class Kafka(Server):
         super().__init__(home)
         self._jars = jars
         self.login: tuple[str, str] | None = None  # user and password, with TLS only; it may change between two starts
+        self.advertised = (
+            ""  # host:port of a proxy by which clients come, set before a start; empty: they come directly
+        )
 
     @property
     def url(self) -> str:
@@ -90,7 +93,7 @@ class Kafka(Server):
         self._spawn([run, *heap, *classpath, "kafka.Kafka", str(properties)], os.environ)
 
     def _settings(self, data: Path) -> str:
-        own = {"scheme": self._scheme, "address": self.address}
+        own = {"scheme": self._scheme, "advertised": self.advertised or self.address}
         text = _SETTINGS.format(
             loopback=LOOPBACK, port=self.port(), controller=self.port("controller"), data=data, **own
         )

@@ -29,6 +29,7 @@ from kit.web.health import HttpMetrics, ReadyCheck, health_router
 from kit.web.json_body import TWICE
 from kit.web.limits.refusals import Refusals
 from kit.web.limits.requests import QUOTA, RequestLimits
+from kit.web.openapi import install_openapi
 from kit.web.problem import ERRORS_SHOWN_MAX, INTERNAL, Problem, install_problems, invalid, problem_response
 from kit.web.request_body import RequestBody
 from kit.web.request_ids import (
@@ -86,6 +87,7 @@ def make_app(
     app.include_router(docs_pages.router)
     app.routers_last = len(app.routes)
     install_problems(app)
+    install_openapi(app)
     metrics, clock = HttpMetrics(registry), clock or SystemClock()
     app.add_middleware(_RequestMiddleware, metrics=metrics, clock=clock)
     app.state.refusals = Refusals(registry, clock.monotonic_s)

@@ -16,18 +16,11 @@ CursorInQuery = Annotated[
     Query(max_length=CURSOR_CHARS_MAX, description="where the last page ended, from its `next`; leave it out to begin"),
 ]
 
-# Of every operation that wants a token; kit/web/problem.py describes the bodies.
-_PROBLEMS: Final[Mapping[int, str]] = {
-    401: "No token, or one that is unknown or revoked",
-    403: "A token without the scope that this needs, which the detail names, or for other stations",
-    422: "Something in the request is wrong; the detail says what and how to put it right",
-    503: "A dependency does not answer, or a bound is reached; see Retry-After",
-}
 
-
-def problems(more: Mapping[int, str] | None = None) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of an operation: the problems that every operation has, and those in `more`, by status."""
-    return {status: {"description": text} for status, text in {**_PROBLEMS, **(more or {})}.items()}
+def problems(more: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of an operation: the problems that are its own, by status. Those that follow from its rules,
+    parameters and body are derived (kit/web/openapi.py)."""
+    return {status: {"description": text} for status, text in more.items()}
 
 
 def example(value: Any) -> dict[str, Any]:

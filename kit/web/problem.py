@@ -11,7 +11,6 @@ from typing import Any, Final
 import msgspec
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -109,12 +108,11 @@ def _document(problem: Problem, own_id: str) -> bytes:
 
 
 def install_problems(app: FastAPI) -> None:
-    """Make every error of `app` a problem document, and describe them in its OpenAPI."""
+    """Make every error of `app` a problem document. `kit.web.openapi` describes them."""
     for kind in (Problem, ServiceError, Unavailable, Overloaded):
         app.add_exception_handler(kind, _on_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend the schema
 
 
 def problem_of(error: Exception) -> Problem | None:
@@ -173,58 +171,3 @@ async def _on_validation(request: Request, error: Exception) -> Response:
 def _is_json(content_type: str) -> bool:
     media_type = content_type.partition(";")[0].strip().lower()
     return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
-
-
-_PROBLEM_SCHEMA: Final = {
-    "title": "Problem",
-    "description": "RFC 9457 problem details",
-    "type": "object",
-    "required": ["type", "title", "status", "detail", "correlation_id"],
-    "properties": {
-        "type": {"type": "string", "format": "uri-reference", "examples": ["about:blank"]},
-        "title": {"type": "string", "examples": ["Unprocessable Entity"]},
-        "status": {"type": "integer", "minimum": 400, "maximum": 599, "examples": [422]},
-        "detail": {"type": "string", "description": "What is wrong with this request, and how to fix it"},
-        "correlation_id": {"type": "string", "description": "As in the X-Correlation-ID header and in our logs"},
-        "errors": {
-            "type": "array",
-            "description": "Each thing that is wrong, where there are several",
-            "items": {
-                "type": "object",
-                "required": ["location", "detail"],
-                "properties": {"location": {"type": "string"}, "detail": {"type": "string"}},
-            },
-        },
-    },
-    "additionalProperties": True,
-}
-_UNUSED_SCHEMAS: Final = ("HTTPValidationError", "ValidationError")
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    """The app's OpenAPI, made once: FastAPI's own, in which every error of every operation is a Problem."""
-    if app.openapi_schema:
-        return app.openapi_schema
-    schema = get_openapi(
-        title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
-    )
-    components = schema.setdefault("components", {})
-    schemas = components.setdefault("schemas", {})
-    for name in _UNUSED_SCHEMAS:
-        schemas.pop(name, None)
-    schemas["Problem"] = _PROBLEM_SCHEMA
-    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    components.setdefault("responses", {})["Problem"] = {"description": "A problem document", "content": content}
-    for path in schema.get("paths", {}).values():
-        for operation in path.values():
-            _describe_errors(operation["responses"])
-    app.openapi_schema = schema
-    return schema
-
-
-def _describe_errors(responses: dict[str, Any]) -> None:
-    for status, response in responses.items():
-        if status[0] in "45" and MEDIA_TYPE not in response.get("content", {}):
-            response["content"] = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    for status in ("4XX", "5XX"):
-        responses.setdefault(status, {"$ref": "#/components/responses/Problem"})

@@ -17,10 +17,12 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 
+from kit.auth.requirements import require_scope
 from kit.errors import ConfigError, Overloaded, Unavailable
 from kit.observability.tracing import current_traceparent, setup_tracing
 from kit.web.app import Problem, make_app, serve
 from kit.web.json_body import JsonRoute
+from kit.web.parameters import problems
 from kit.web.route_rules import public
 
 _TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -240,11 +242,35 @@ async def test_the_openapi_describes_every_error_as_a_problem(client: httpx.Asyn
     schema = (await client.get("/openapi.json")).json()
     for operations in schema["paths"].values():
         for operation in operations.values():
-            assert {"4XX", "5XX"} <= operation["responses"].keys()
+            assert {"400", "408", "421", "429", "431", "500", "503"} <= operation["responses"].keys()
+            errors = {status: one for status, one in operation["responses"].items() if status[0] in "45"}
+            assert all("application/problem+json" in one["content"] for one in errors.values())
+            assert all(status.isdigit() for status in errors), "a range describes nothing"
     assert "HTTPValidationError" not in json.dumps(schema)
     assert (
         "application/problem+json" in schema["paths"]["/api/v1/items/{item_id}"]["post"]["responses"]["422"]["content"]
     )
+
+
+def test_the_openapi_names_the_statuses_that_follow_from_a_routes_rules() -> None:
+    router = APIRouter(prefix="/api/v1", route_class=JsonRoute)
+
+    @router.get("/open", dependencies=[Depends(public)])
+    async def _open() -> None: ...
+
+    @router.get("/own/{name}", dependencies=[Depends(require_scope("stations:read"))])
+    async def _own(name: str) -> None: ...
+
+    @router.put("/own", dependencies=[Depends(require_scope("stations:write"))], responses=problems({409: "Taken"}))
+    async def _put(value: list[int]) -> None: ...
+
+    app = make_app("test", "1", registry=CollectorRegistry())
+    app.include_router(router)
+    every = {"200", "400", "408", "421", "422", "429", "431", "500", "503"}
+    found = {path: {**one} for path, one in app.openapi()["paths"].items() if path.startswith("/api/")}
+    assert found["/api/v1/open"]["get"]["responses"].keys() == every
+    assert found["/api/v1/own/{name}"]["get"]["responses"].keys() == every | {"401", "403", "404"}
+    assert found["/api/v1/own"]["put"]["responses"].keys() == every | {"401", "403", "409", "413"}
 
 
 async def test_a_taken_port_is_a_wrong_setting() -> None:

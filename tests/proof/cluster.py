@@ -1,6 +1,7 @@
 """Cluster: the distributed platform, each service in a process of its own, on the private servers."""
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -30,8 +31,12 @@ from schemas.topics import (
     routing_key,
 )
 from tests.private_servers import PrivateServers
+from tests.proof.clocks import Clocks
 from tests.proof.duplicate_delivery import EVENT_TYPES
+from tests.proof.faults import CLOCK, LINK_KINDS, PAUSE
+from tests.proof.links import Links
 from tests.proof.processes import AT_ONCE, SupervisedService, kept_alive, run_once
+from tests.proof.usage import family
 from tests.waiting import eventually
 
 PARTITIONS = 4
@@ -41,7 +46,7 @@ _RECORDED = (SESSION_COMPLETED, INVOICE_CREATED)
 _GROUPS = ("billing", "ingest", "pricing", "sessions")
 # The less a gateway waits for a confirm, the more it refuses during an outage: more readings are sent twice.
 _PUBLISH_TIMEOUT_S = 3
-_START_S, _BACK_S, _ANSWER_S = 120, 120, 30  # against hanging
+_START_S, _BACK_S, _ANSWER_S = 300, 120, 30  # against hanging
 _QUORUM = {"x-queue-type": "quorum"}
 
 
@@ -49,11 +54,20 @@ class Cluster:
     """Services by name, as in SERVICES."""
 
     def __init__(
-        self, environment: Mapping[str, str], servers: PrivateServers, folder: Path, stack: AsyncExitStack
+        self,
+        database_url: str,
+        environment: Mapping[str, str],
+        servers: PrivateServers,
+        folder: Path,
+        stack: AsyncExitStack,
+        links: Links | None = None,
+        clocks: Clocks | None = None,
     ) -> None:
+        """`links`: those by which the services reach the servers; `clocks`: those that they read."""
+        self.database_url = database_url
         self.environment = environment
+        self._links, self._clocks = links, clocks
         self._stack = stack
-        self.database_url = environment["VOLTSTREAM_DATABASE_URL"]
         self.servers = servers
         self.device_token = self.operator_token = ""
         self._folder = folder
@@ -64,7 +78,8 @@ class Cluster:
         """Start and supervise these services, each with one port for all its restarts. They need not be ready yet."""
         for name in names:
             arguments = (name.split()[0], "--json", "--supervised", "--port", str(unused_port()))
-            self.services[name] = SupervisedService(name, arguments, self.environment, self._folder)
+            environment = {**self.environment, **(self._clocks.environment(name) if self._clocks else {})}
+            self.services[name] = SupervisedService(name, arguments, environment, self._folder)
             await self._stack.enter_async_context(kept_alive([self.services[name]]))
 
     @property
@@ -76,7 +91,11 @@ class Cluster:
         """Wait until these services (all) are ready."""
         async with httpx.AsyncClient(trust_env=False) as client:
             for name in names or self.services:
-                await eventually(partial(_is_ready, client, self.services[name]), within_s=_START_S)
+                service = self.services[name]
+                try:
+                    await eventually(partial(_is_ready, client, service), within_s=_START_S)
+                except AssertionError:
+                    raise AssertionError(f"{name} is not ready: {await _readiness(client, service)}") from None
 
     async def query(self, path: str) -> dict[str, Any]:
         """An operator's query; empty if the API does not answer now."""
@@ -102,15 +121,51 @@ class Cluster:
     # -- faults -----------------------------------------------------------------------------------------------------
 
     async def inject_fault(self, component: str, kind: str) -> bool:
-        """Kill a service or a server, or stop a server. Whether it is a server, which must be started again."""
+        """Disturb a service or a server as `tests.proof.faults` says. Whether it must be mended."""
+        if kind.startswith(CLOCK):
+            assert self._clocks is not None
+            self._clocks.step(component, int(kind.removeprefix(CLOCK)))
+            return False
+        if kind in LINK_KINDS:
+            assert self._links is not None
+            await asyncio.to_thread(self._links.disturb, component, kind)
+            return True
         if (service := self.services.get(component)) is not None:
             # It may still be starting after the last fault: that is tested too.
-            await eventually(lambda: service.signal(signal.SIGKILL), within_s=_BACK_S)
-            return False
+            number = signal.SIGSTOP if kind == PAUSE else signal.SIGKILL
+            await eventually(lambda: service.signal(number), within_s=_BACK_S)
+            return kind == PAUSE
         await self.wait_for_servers(component)
-        server = getattr(self.servers, component)
-        await asyncio.to_thread(server.kill if kind == "kill" else server.stop)
+        if kind == PAUSE:
+            self._signal_server(component, signal.SIGSTOP)
+        else:
+            server = getattr(self.servers, component)
+            await asyncio.to_thread(server.kill if kind == "kill" else server.stop)
         return True
+
+    async def mend(self, component: str, kind: str) -> None:
+        """Undo a fault that must be."""
+        if kind in LINK_KINDS:
+            assert self._links is not None
+            await asyncio.to_thread(self._links.mend)
+        elif kind != PAUSE:
+            self.start_server(component)
+        elif component in self.services:
+            self.services[component].signal(signal.SIGCONT)
+        else:
+            self._signal_server(component, signal.SIGCONT)
+
+    def set_clocks(self) -> None:
+        """Let all of them be right."""
+        if self._clocks is not None:
+            self._clocks.reset()
+
+    def _signal_server(self, component: str, number: signal.Signals) -> None:
+        """All processes of a server."""
+        pid_file: Path = getattr(self.servers, component).home / "pid"
+        for pid in family(int(pid_file.read_text().split()[0])):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def start_server(self, component: str) -> None:
         """Start a server again, in the background."""
@@ -161,11 +216,18 @@ class Cluster:
 
 @asynccontextmanager
 async def running_cluster(
-    database_url: str, servers: PrivateServers, folder: Path, *, services: Sequence[str] = SERVICES
+    database_url: str,
+    servers: PrivateServers,
+    folder: Path,
+    *,
+    services: Sequence[str] = SERVICES,
+    links: Links | None = None,
+    clocks: Clocks | None = None,
 ) -> AsyncIterator[Cluster]:
     """A cluster with these services ready, on empty brokers; stopped at the end."""
+    urls = server_urls(servers, database_url)
     environment = {
-        **server_urls(servers, database_url),
+        **(urls if links is None else links.through(urls)),
         "VOLTSTREAM_PARTITIONS": str(PARTITIONS),
         "VOLTSTREAM_PUBLISH_TIMEOUT_S": str(_PUBLISH_TIMEOUT_S),
         "VOLTSTREAM_DATA_DIR": str(folder),
@@ -173,7 +235,7 @@ async def running_cluster(
     }
     await clear_brokers(servers)
     async with AsyncExitStack() as stack:
-        cluster = Cluster(environment, servers, folder, stack)
+        cluster = Cluster(database_url, environment, servers, folder, stack, links, clocks)
         await cluster.prepare()
         _record_events(servers.rabbitmq.url)
         await cluster.start(*services)
@@ -236,6 +298,14 @@ def _record_events(rabbitmq_url: str) -> None:
 
 def _rabbit(url: str) -> Any:
     return pika.BlockingConnection(pika.URLParameters(url))
+
+
+async def _readiness(client: httpx.AsyncClient, service: SupervisedService) -> str:
+    """What it says of itself."""
+    try:
+        return (await client.get(f"{service.url}/ready")).text
+    except httpx.TransportError as error:  # also where it was never ready, and has no URL
+        return repr(error)
 
 
 async def _is_ready(client: httpx.AsyncClient, service: SupervisedService) -> bool:

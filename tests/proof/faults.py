@@ -27,10 +27,10 @@ _DOWN = (1, 6_000)  # readings acknowledged during a server's outage, if any can
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`component` is killed or stopped once `after` more readings were acknowledged.
+    """`component` is killed, stopped or otherwise disturbed once `after` more readings were acknowledged.
 
-    A server is started again when another `down` were acknowledged, or some requests refused; a process at once, by its
-    supervisor.
+    It is mended when another `down` were acknowledged, or some requests refused; a process that was killed is started
+    again at once, by its supervisor.
     """
 
     component: str
@@ -45,6 +45,35 @@ def plan(seed: int) -> list[Fault]:
     chosen = [*_AT_LEAST, *rng.choices(_MORE, k=FAULTS - len(_AT_LEAST))]
     rng.shuffle(chosen)
     return [Fault(component, kind, pause(rng), rng.randrange(*_DOWN)) for component, kind in chosen]
+
+
+PAUSE, CLOCK = "pause", "clock"
+LINK_KINDS = ("cut", "reset", "slow", "stall", "drip")
+_STEPS_S = (10, 7_200)  # of a clock, ahead or behind
+# How often, of all faults: RabbitMQ and Kafka take up to 15 s to start, and everything else seconds.
+_SHARES = {"kill": 8, "server": 3, PAUSE: 3, "link": 6, CLOCK: 4}
+
+
+def long_plan(seed: int, count: int) -> list[Fault]:
+    """So many faults of all kinds: also pauses (SIGSTOP), bad links to servers, and stepped clocks."""
+    rng = random.Random(f"{seed} all faults")
+    return [_any_fault(rng) for _ in range(count)]
+
+
+def _any_fault(rng: random.Random) -> Fault:
+    processes = (*PROCESSES, "api")
+    (what,) = rng.choices(list(_SHARES), list(_SHARES.values()))
+    if what == "kill":
+        component, kind = rng.choice(processes), "kill"
+    elif what == "server":
+        component, kind = rng.choice(("postgres", "redis", *SERVERS)), rng.choice(("stop", "kill"))
+    elif what == PAUSE:
+        component, kind = rng.choice((*processes, *SERVERS)), PAUSE
+    elif what == "link":
+        component, kind = rng.choice(SERVERS), rng.choice(LINK_KINDS)
+    else:
+        component, kind = rng.choice(processes), f"{CLOCK} {rng.choice((-1, 1)) * rng.randrange(*_STEPS_S):+d}"
+    return Fault(component, kind, pause(rng), rng.randrange(*_DOWN))
 
 
 def pause(rng: random.Random) -> int:

@@ -23,7 +23,7 @@ _RESENT_SHARE = 0.03  # of the batches: sent again though acknowledged, later
 _GIVEN_UP_SHARE = 0.05  # of the refusals: the device has failed and does not resend
 _RECENT = 20
 _REFUSALS = 2 * CLIENTS
-_PROGRESS_S = 120  # against hanging: a server that was killed starts within 90
+_PROGRESS_S = 300  # against hanging: a server that was killed starts within 90, on a machine with other work later
 
 Batch = list[Reading]
 

@@ -78,10 +78,10 @@ class PlatformClient:
         async with self._operator() as client:
             return await self._pages(client, "/api/v1/billing/invoices", "invoices")
 
-    async def reconcile(self) -> dict[str, Any]:
+    async def reconcile(self, period: Mapping[str, str] = PERIOD) -> dict[str, Any]:
         """The report of `voltstream billing reconcile`, which fails if there is drift."""
         settings = {"VOLTSTREAM_OPERATOR_TOKEN": self.operator_token, "VOLTSTREAM_URL": self.api_url}
-        arguments = ("--from", PERIOD["from"], "--to", PERIOD["to"])
+        arguments = ("--from", period["from"], "--to", period["to"])
         return dict(await run_once({**self.environment, **settings}, "billing", "reconcile", *arguments))
 
     def _operator(self) -> httpx.AsyncClient:

@@ -89,12 +89,13 @@ def newest(url: str) -> dict[tuple[str, int], str]:
     return {(station, connector): ts for station, connector, ts in rows}
 
 
-def readings_are_those_sent(connection: Connection, record: DeliveryRecord) -> list[str]:
-    """Every acknowledged reading is stored; nothing is stored twice, changed, or was never sent."""
+def readings_are_those_sent(connection: Connection, record: DeliveryRecord, stations: str = "") -> list[str]:
+    """Every acknowledged reading is stored; nothing is stored twice, changed, or was never sent. `stations`: of those
+    only whose id begins so."""
     twice: list[Identity] = []
     changed: list[tuple[Identity, Content, Content | None]] = []
     stored: set[Identity] = set()
-    for station, connector, boot, seq, *content in _rows(connection, _READINGS):
+    for station, connector, boot, seq, *content in _rows(connection, f"{_READINGS} WHERE station_id ^@ '{stations}'"):
         identity = (station, connector, boot, seq)
         if identity in stored:
             twice.append(identity)

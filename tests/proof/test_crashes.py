@@ -7,23 +7,20 @@ faults, though never at exactly the same moment.
 
 import random
 import signal
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from deploy.servers import unused_port
 from kit.database.embedded import running_url
 from tests.private_servers import PrivateServers
-from tests.proof.cluster import Cluster, running_cluster
-from tests.proof.faults import Fault, pause, plan, plan_text
+from tests.proof.cluster import running_cluster
+from tests.proof.crashes import AFTERWARDS, run_faults
+from tests.proof.faults import CLOCK, LINK_KINDS, PAUSE, PROCESSES, SERVERS, long_plan, pause, plan, plan_text
 from tests.proof.final_checks import SETTLE_S, final_violations, load_for
-from tests.proof.load import DeliveryRecord
 from tests.proof.processes import SupervisedService, kept_alive
 from tests.proof.telemetry_invariants import outstanding, violations
 from tests.waiting import eventually
 
 _START_S = 120  # against hanging
-_AFTERWARDS = 4_000  # readings answered after the last fault
 _EMBEDDED_KILLS = 6
 
 
@@ -33,30 +30,9 @@ async def test_no_crash_loses_or_doubles_a_reading(
     faults = plan(seed)
     print(f"seed {seed}\n{plan_text(faults)}")
     async with running_cluster(database_url, servers, tmp_path) as cluster:
-        await run_faults(cluster, faults, seed)
-
-
-async def run_faults(cluster: Cluster, faults: Sequence[Fault], seed: int) -> None:
-    """Inject all faults under load, then check all invariants."""
-    began_s = time.monotonic()
-    async with load_for(cluster.gateways, cluster.device_token, seed).running() as record:
-        for fault in faults:
-            await inject(cluster, fault, record)
-            print(f"{time.monotonic() - began_s:.1f} s: {record.items} acknowledged; {fault.component} {fault.kind}")
-        await cluster.wait_for_servers()
-        await cluster.ready()
-        await record.more(_AFTERWARDS)
-    print(f"{record.items} readings acknowledged, {record.refusals} requests refused")
-    violated = await final_violations(cluster, record)
+        record = await run_faults(cluster, faults, seed)
+        violated = await final_violations(cluster, record)
     assert not violated, "\n".join(violated)
-
-
-async def inject(cluster: Cluster, fault: Fault, record: DeliveryRecord) -> None:
-    """Inject one fault. At the end the component is restarting, not necessarily ready."""
-    await record.more(fault.after)
-    if await cluster.inject_fault(fault.component, fault.kind):
-        await record.more_or_refused(fault.down)
-        cluster.start_server(fault.component)
 
 
 async def test_no_crash_of_the_embedded_run_loses_or_doubles_a_reading(
@@ -75,7 +51,7 @@ async def test_no_crash_of_the_embedded_run_loses_or_doubles_a_reading(
                 # It may still be starting after the last fault: that is tested too.
                 await eventually(lambda: platform.signal(signal.SIGKILL), within_s=_START_S)
             await eventually(platform.ready.is_set, within_s=_START_S)
-            await record.more(_AFTERWARDS)
+            await record.more(AFTERWARDS)
         print(f"seed {seed}: {record.items} readings acknowledged, {record.refusals} requests refused")
         assert platform.first_line["device_token"] == token
 
@@ -87,3 +63,12 @@ async def test_no_crash_of_the_embedded_run_loses_or_doubles_a_reading(
         await eventually(lambda: outstanding(url()) == 0, within_s=SETTLE_S)
         violated = [*violations(url(), record, completed=None), *platform.unexpected]
         assert not violated, "\n".join([*violated, platform.tail()])
+
+
+def test_a_long_plan_has_every_kind_of_fault_and_is_the_same_for_a_seed(seed: int) -> None:
+    faults = long_plan(seed, 1_000)
+    assert faults == long_plan(seed, 1_000)
+    kinds = {fault.kind.split()[0] for fault in faults}
+    assert kinds == {"kill", "stop", PAUSE, CLOCK, *LINK_KINDS}
+    assert {fault.component for fault in faults} == {*PROCESSES, *SERVERS, "api"}
+    assert {fault.component for fault in faults if fault.kind in LINK_KINDS} == set(SERVERS)

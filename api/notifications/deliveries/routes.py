@@ -72,7 +72,7 @@ async def announce(
     "/deliveries",
     summary="The ledger of deliveries, newest first",
     response_model=DeliveryPage,
-    responses={**problems(), 200: example(examples.DELIVERIES)},
+    responses={200: example(examples.DELIVERIES)},
 )
 async def deliveries(
     own: Provided,

@@ -40,7 +40,7 @@ router = APIRouter(prefix=f"{PREFIX}/templates", tags=["notifications"], route_c
 
 
 def _responses(value: Any, more: dict[int, str] | None = None) -> dict[int | str, dict[str, Any]]:
-    return {**problems(more), 200: example(value)}
+    return {**problems(more or {}), 200: example(value)}
 
 
 @router.get("", summary="All edited templates", responses=_responses(examples.TEMPLATES))

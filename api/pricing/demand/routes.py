@@ -54,7 +54,7 @@ def _add(path: str, target_of_path: Callable[..., TariffTarget]) -> None:
         """The rule's state, and the demand by which it would decide now."""
         return await pricing.demand.state(target)
 
-    @router.put(path, dependencies=[_CHANGES], summary="Let demand move prices", responses={**problems(), **_STATE})
+    @router.put(path, dependencies=[_CHANGES], summary="Let demand move prices", responses=_STATE)
     async def put(
         pricing: Provided, target: named, rule: Annotated[DemandRule, Body(openapi_examples=_RULE_EXAMPLES)]
     ) -> DemandState:

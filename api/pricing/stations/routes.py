@@ -49,7 +49,7 @@ async def group(
     "/stations/without-tariff",
     summary="Registered stations that no tariff applies to",
     response_model=WithoutTariffPage,
-    responses={**problems(), 200: example(examples.WITHOUT_TARIFF)},
+    responses={200: example(examples.WITHOUT_TARIFF)},
 )
 async def without_tariff(
     pricing: Provided, reader: Reader, request: Request, limit: Limit = STATIONS_DEFAULT, cursor: CursorInQuery = None

@@ -34,7 +34,7 @@ router = APIRouter(prefix="/api/v1/analytics", tags=["analytics"])
     "",
     summary="The metrics that there are",
     dependencies=[Depends(check_reader)],
-    responses={**problems(), 200: example(examples.METRICS)},
+    responses={200: example(examples.METRICS)},
 )
 async def metrics() -> MetricList:
     """Each with its definition, its source and its unit."""

@@ -22,7 +22,7 @@ _REFUSED: Final = {409: f"There are {VERSIONS_MAX} versions, or the Idempotency-
 router = APIRouter(prefix=PATH, tags=["analytics"], route_class=JsonRoute)
 
 
-@router.get("", summary="Versions of CO2 factors", responses={**problems(), 200: example(examples.VERSIONS)})
+@router.get("", summary="Versions of CO2 factors", responses={200: example(examples.VERSIONS)})
 async def versions(reporting: Provided, _: FactorsReader) -> FactorVersions:
     """Newest first. Hours of a year are computed with the newest version that is for it."""
     async with reporting.database.transaction() as connection:

@@ -34,7 +34,7 @@ router = APIRouter(prefix=PATH, tags=["reports"], route_class=JsonRoute)
     "",
     summary="Outage that does not count, newest entry first",
     response_model=ExclusionPage,
-    responses={**problems(), 200: example(examples.PAGE)},
+    responses={200: example(examples.PAGE)},
 )
 async def exclusions(
     reporting: Provided,

@@ -28,7 +28,7 @@ router = APIRouter(prefix=PARKING, tags=["reservations"])
     name="unregistered_bays",  # part of the published operationId
     summary="Bays that a sensor tells of and nobody registered",
     response_model=UnregisteredBayPage,
-    responses={**problems(), 200: example(examples.UNREGISTERED)},
+    responses={200: example(examples.UNREGISTERED)},
 )
 async def unregistered(
     reservations: Provided,

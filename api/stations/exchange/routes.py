@@ -72,7 +72,6 @@ async def import_stations(
     summary="Stations as a file, page by page",
     response_class=Response,
     responses={
-        **problems(),
         200: {
             "description": "By their ids; the header Link has the next page",
             "content": {_CSV: {"example": examples.CSV}, JSON: {"example": examples.LOCATIONS}},

@@ -9,7 +9,7 @@ from api.stations.components import PATH, Provided, Seeker
 from api.stations.search import examples
 from api.stations.search.models import Search, SearchPage
 from kit.web.paging import link_header, next_url
-from kit.web.parameters import JSON, example, problems
+from kit.web.parameters import JSON, example
 
 router = APIRouter(prefix=PATH, tags=["stations"])
 
@@ -18,7 +18,7 @@ router = APIRouter(prefix=PATH, tags=["stations"])
     "/search",
     summary="Find stations by place, plug, power, text, and what is free, open and cheap now",
     response_model=SearchPage,
-    responses={**problems(), 200: example(examples.FOUND)},
+    responses={200: example(examples.FOUND)},
 )
 async def search(stations: Provided, seeker: Seeker, request: Request, asked: Annotated[Search, Query()]) -> Response:
     """Around a place or in a box; the nearest first, or the cheapest. Pages never repeat a station; what is free is
