@@ -30,7 +30,7 @@ def awaited_runs(state: PartitionState, timeline: Timeline, timeout_ms: int) -> 
     if any_true(vacant):
         _close_for_good(state, slot[vacant], ts_ms[runs.start[vacant]], timeout_ms)
     until_ms = state.awaited_until_ms[slot]
-    found = until_ms != 0
+    found: Bools = until_ms != 0
     if not any_true(found):
         return found
     found &= ts_ms[runs.start] <= until_ms

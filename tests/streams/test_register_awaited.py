@@ -177,7 +177,11 @@ def test_a_register_that_cannot_decide_repeats_no_pass() -> None:
     """Neither one that the connector cannot have delivered, nor one after the end of the next session."""
     after = [IDLE | {"minute": 2 + n, "seq": 2 + n, "energy_mwh": 10**9 * KWH + n, "received": 9} for n in range(5)]
     visit = [STARTED | {"session_id": "b", "minute": 8, "seq": 8}, ENDED | {"session_id": "b", "minute": 9, "seq": 9}]
-    fields = [*LATE_REGISTER[:2], *after, *(one | {"energy_mwh": 10**9 * KWH + 9, "received": 9} for one in visit)]
+    fields: list[dict[str, Any]] = [
+        *LATE_REGISTER[:2],
+        *after,
+        *(one | {"energy_mwh": 10**9 * KWH + 9, "received": 9} for one in visit),
+    ]
     fields += [IDLE | {"minute": 10 + n, "seq": 10 + n, "energy_mwh": 5 * KWH, "received": 20} for n in range(3)]
     store, state = MemoryStore(), PartitionState(0)
     queries = AsStoreQueries(store)
