@@ -223,7 +223,7 @@ async def put_connector(
     "/{station_id}/connectors/{connector_id}",
     status_code=204,
     summary="Remove a connector",
-    responses=problems({**_NO_CONNECTOR, **_VERSIONS}),
+    responses=problems({**_NO_CONNECTOR, **_VERSIONS, 409: "A bay of the station names the connector"}),
 )
 async def delete_connector(
     stations: Provided,
