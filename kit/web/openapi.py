@@ -11,6 +11,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import iter_route_contexts
+from starlette.routing import compile_path
 
 from kit.web.problem import MEDIA_TYPE
 from kit.web.route_rules import RouteRules, rules_of
@@ -90,8 +91,9 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
 
 def _rules(app: FastAPI) -> Iterator[tuple[tuple[str, str], RouteRules]]:
     for route in iter_route_contexts(app.routes):
+        _, path, _ = compile_path(str(route.path))  # as the document has it: without converters
         for method in route.methods or ():
-            yield (method.lower(), str(route.path)), rules_of(route)
+            yield (method.lower(), path), rules_of(route)
 
 
 def _statuses(path: str, operation: Mapping[str, Any], rules: RouteRules | None) -> dict[int, str]:
