@@ -13,11 +13,13 @@ import httpx
 
 from tests.proof.load import DeliveryRecord
 from tests.proof.recording_chargers import Reading, RecordingCharger
+from tests.waiting import eventually
 
 PREFIX: Final = "SOAK"  # of their stations
 STATION: Final = f"{PREFIX}-DRIVERS"
 _ADDRESS: Final = "127.0.0.1"
 _SINGLE_CHARGERS, _BATCH_CHARGERS, _BATCH = 20, 40, 50
+_KNOWN_S: Final = 60.0  # against hanging
 _DRIVERS, _STREAMS = 3, 4
 _ANSWER_S: Final = 30.0
 _RETRY_S: Final = 0.5
@@ -63,6 +65,8 @@ class GoodClients:
             httpx.AsyncClient(transport=transport, base_url=self._url, timeout=_ANSWER_S) as client,
             asyncio.TaskGroup() as tasks,
         ):
+            await self._send_next(client, self._chargers[0])
+            await eventually(partial(self._is_known, client), within_s=_KNOWN_S)
             for charger in self._chargers[:_SINGLE_CHARGERS]:
                 tasks.create_task(self._repeat(partial(self._send_next, client, charger)))
             tasks.create_task(self._repeat(lambda: self._send(client, "batch", self._batch())))
@@ -87,6 +91,11 @@ class GoodClients:
             except TimeoutError:
                 await work()
             due_s = max(due_s + every_s, time.monotonic())
+
+    async def _is_known(self, client: httpx.AsyncClient) -> bool:
+        """Whether there is an answer to each question: a station has a history once a reading of it is stored."""
+        headers = {"authorization": f"Bearer {self._operator}"}
+        return all([(await client.get(path, headers=headers)).is_success for path in _QUESTIONS])
 
     async def _send_next(self, client: httpx.AsyncClient, charger: RecordingCharger) -> None:
         await self._send(client, "single", [charger.next()])
