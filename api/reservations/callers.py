@@ -17,6 +17,12 @@ LineCaller = Annotated[Principal, Depends(require_scope("reservations:write"))]
 """Of lines, which are a site's: whoever is limited to some stations sees none."""
 
 
+def check_line(caller: Principal) -> None:
+    """Raises Forbidden where the token is for some stations, a driver's too: a line may offer any of a site."""
+    if caller.bound.is_limited:
+        raise Forbidden("the token is for some stations, and a line is of all of a site: reserve at a station")
+
+
 def driver_for(caller: Principal, named: str | None) -> str:
     """The driver for whom it is asked. Raises BadQuery, Forbidden."""
     own = caller.own_driver

@@ -379,12 +379,11 @@ async def test_a_token_for_some_stations_reserves_there_and_nowhere_else(street:
         there = {"duration_s": 1_800, **named}
         elsewhere = {**there, "station_id": "ST-2", "connector_id": 1}
         assert "not for station ST-2" in (await street.ask(who, "POST", "", 403, json=elsewhere))["detail"]
-        any_of_site = {**there, "site": "Nord", "standard": CCS}
-        assert "some stations" in (await street.ask(who, "POST", "", 403, json=any_of_site))["detail"]
         line = {"site": "Nord", "standard": CCS, "duration_s": 1_800, **named}
         await street.ask(who, "POST", "/waiting", 403, json=line)
-        number = 1 if who == "bound" else 2
-        await street.ask(who, "POST", "", 201, json={**there, "station_id": "st-1", "connector_id": number})
-    await street.ask("bound", "GET", "", 403)
+        made = await street.ask(who, "POST", "", 201, json={**there, "site": "Nord", "standard": CCS})
+        assert made["station_id"] == "ST-1", "of a site those that the token is for"
+    await street.ask("bound", "POST", "", 409, json={**line, "driver_id": "D8"})
+    assert {one["station_id"] for one in (await street.ask("bound", "GET"))["reservations"]} == {"ST-1"}
     own = (await street.ask("B1", "GET"))["reservations"]
     assert [one["station_id"] for one in own] == ["ST-1"]

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 from fastapi import APIRouter, Body, Path, Query
 from fastapi.responses import Response
 
-from api.reservations.callers import FORBIDDEN, LineCaller, LineReader, driver_for
+from api.reservations.callers import FORBIDDEN, LineCaller, LineReader, check_line, driver_for
 from api.reservations.components import PATH, Provided, ReservationsComponents
 from api.reservations.life.store import SCHEMA
 from api.reservations.reserving.models import Name
@@ -73,6 +73,7 @@ async def join(
 ) -> Response:
     """Drivers are served in the order in which they joined. A connector that becomes free is offered for some minutes
     to the first whom it suits: a held reservation, which `reservation.created.v1` tells of."""
+    check_line(caller)
     entry = Entry(
         id=uuid4(),
         number=0,

@@ -35,7 +35,9 @@ router = APIRouter(prefix=PATH, tags=["stations"])
     openapi_extra=_BODY,
     dependencies=[Depends(body_bytes_max(BODY_BYTES_MAX))],
     responses={
-        **problems({413: f"The file is larger than {BODY_BYTES_MAX // 2**20} MiB", 409: "An EVSE is at another station"}),
+        **problems(
+            {413: f"The file is larger than {BODY_BYTES_MAX // 2**20} MiB", 409: "An EVSE is at another station"}
+        ),
         200: example(examples.RESULT),
     },
 )
