@@ -6,6 +6,7 @@ all routes; a route declares only what is its own (`kit.web.parameters.problems`
 """
 
 from collections.abc import Iterator, Mapping
+from http import HTTPStatus
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -117,4 +118,10 @@ def _describe_errors(responses: dict[str, Any], statuses: Mapping[int, str]) -> 
         responses.setdefault(str(status), {"description": text})
     for name, response in responses.items():
         if name[0] in "45" and MEDIA_TYPE not in response.get("content", {}):
-            response["content"] = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+            schema, example = {"$ref": "#/components/schemas/Problem"}, _example(int(name), response["description"])
+            response["content"] = {MEDIA_TYPE: {"schema": schema, "example": example}}
+
+
+def _example(status: int, detail: str) -> dict[str, Any]:
+    title, correlation_id = HTTPStatus(status).phrase, "c40b5d0b4f2f4b6b8f0d6a4f0a6c7d21"
+    return {"type": "about:blank", "title": title, "status": status, "detail": detail, "correlation_id": correlation_id}
