@@ -29,6 +29,7 @@ from kit.errors import Overloaded
 from kit.messaging.outbox import Transaction
 from kit.observability.logs import correlation_id, get_logger
 from kit.observability.tracing import current_traceparent
+from kit.web.errors import Forbidden
 from kit.web.paging import decode_cursor, encode_cursor
 
 BYTES_MAX: Final = 8 << 20  # of raw items of one request; as readings ~5 times as much
@@ -113,7 +114,10 @@ def _audited(judgement: Judgement) -> dict[str, Any]:
 
 
 def _selection(request: ReplayRequest, who: Principal) -> Selection:
-    """What the request names, of what the token may replay. Raises Forbidden."""
+    """What the request names, of what the token may replay. Raises Forbidden, of a token for an organisation too: whose
+    the stations of refused items are, this service does not know."""
+    if who.organisation is not None:
+        raise Forbidden(f"this is about all stations, and your token is for those of {who.organisation} only")
     stations = stations_within(who, None if request.station_id is None else [request.station_id])
     return Selection(
         None if request.ids is None else tuple(request.ids),

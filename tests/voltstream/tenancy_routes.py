@@ -105,6 +105,7 @@ REFUSED: Final = {
         "/api/v1/config/history",
         "/api/v1/config/{name}",
         "/api/v1/audit",
+        "/api/v1/privacy/{subject:path}",
         "/api/v1/reservations/waiting",
         "/api/v1/reservations/waiting/{id}",
         "/api/v1/notifications",
@@ -150,6 +151,7 @@ REFUSED: Final = {
     ("delete", "/api/v1/billing/customers/{id}"),
     ("post", "/api/v1/billing/statements"),
     ("post", "/api/v1/telemetry/quarantine/replay"),
+    ("delete", "/api/v1/privacy/{subject:path}"),
 }
 """What a token of some stations is refused: it is about all of them, or about none."""
 _WHY: Final = {"why": "read on site"}
