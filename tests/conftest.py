@@ -18,11 +18,17 @@ from kit.secrets.text import SecretText
 from tests.certificates import Authority
 from tests.private_servers import PrivateServers, fresh_database
 
-# No deadlines: a slow machine is not a failing law.
-hypothesis.settings.register_profile("here", deadline=None, print_blob=True)
-hypothesis.settings.register_profile("quick", deadline=None, print_blob=True, max_examples=10)  # of `make unit`
-hypothesis.settings.register_profile("ci", deadline=None, print_blob=True, derandomize=False, max_examples=150)
-hypothesis.settings.register_profile("thorough", deadline=None, print_blob=True, max_examples=3_000)
+# No deadlines, and no look at how long examples take to make: a slow machine is not a failing law.
+_PROFILES = {"here": 100, "quick": 10, "ci": 150, "thorough": 3_000}  # examples; `quick` is that of `make unit`
+for _name, _examples in _PROFILES.items():
+    hypothesis.settings.register_profile(
+        _name,
+        deadline=None,
+        print_blob=True,
+        derandomize=False,
+        max_examples=_examples,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") == "true" else "here")
 
 # structlog's default renders the local variables of every frame of a traceback, which takes seconds.
