@@ -42,7 +42,8 @@ async def replay(reingest: Provided, body: ReplayRequest, operator: Operator, on
     reading that is stored already is a duplicate. What is refused again stays as it is. A frame that was kept whole is
     replayed with all its items where it can be read now; those that are refused are in quarantine by themselves then.
 
-    A token for some stations replays what is known to be theirs, and no frames that were kept whole.
+    A token for some stations replays what is known to be theirs, and no frames that were kept whole; one for an
+    organisation replays nothing.
 
     At most 1,000 items and 8 MiB a request; `next` says where to go on. After a 503 nothing is marked: repeat the
     request. A dry run only reads, and is not stored by its key.
