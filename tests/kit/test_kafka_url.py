@@ -14,7 +14,7 @@ from voltstream.settings import load_settings
 
 HOST = st.from_regex(r"[a-z][a-z0-9.-]{0,20}", fullmatch=True)
 SERVER = st.tuples(HOST, st.integers(1, 65_535)).map(lambda pair: f"{pair[0]}:{pair[1]}")
-TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20)  # NUL separates in PLAIN
 
 
 @given(st.lists(SERVER, min_size=1, max_size=4), TEXT, TEXT, st.booleans())
@@ -56,6 +56,7 @@ def test_tls_is_by_scheme() -> None:
         "ssl://h:1,",
         "ssl://h:1?mechanism=PLAIN",
         "sasl_ssl://u:hush@h:1?mechanism=GSSAPI",
+        "sasl_ssl://u:hush%00@h:1",
     ],
 )
 def test_anything_else_is_an_error_before_any_connection_and_shows_no_password(wrong: str) -> None:

@@ -21,6 +21,7 @@ from voltstream.settings import settings_type
 NOT_PERSONAL: Final[dict[str, dict[str, str]]] = {
     "codes, numbers and names of ours": {
         "access.token": "kind scopes",
+        "audit.batch": "source",
         "audit.entry": "action role token method endpoint",
         "audit.telemetry_minute": "source",
         "billing.cdr": "kind status end_reason time_zone currency reasons consumption lines computed",
@@ -57,7 +58,7 @@ NOT_PERSONAL: Final[dict[str, dict[str, str]]] = {
         "telemetry.window_retained": "width",
     },
     "stations, tariffs and how they work": {
-        "access.token": "stations",
+        "access.token": "stations organisation",
         "billing.cdr": "station_id",
         "billing.invoice": "station_id",
         "billing.tariff_version": "tariff",
