@@ -3,13 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 LOCKED := .venv/.locked
 INSTALLED := .venv/.installed
+LOCKED_DEPLOY := .venv/.locked-deploy
 # Byte code is kept: without it each of the two processes compiles everything again, 4 s.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 PARALLEL := -n 2 --dist worksteal
 ALONE := tests/benchmarks tests/proof
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test unit check format bench servers servers-stop lock clean
+.PHONY: help install run test unit check check-deploy check-deploy-slow format bench servers servers-stop lock clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | tr -s '$$' | awk -F'|' '{ printf "make %-14s %s\n", $$1, $$2 }'
@@ -25,7 +26,7 @@ ifeq ($(strip $(ARGS)),)
 	@failed=0; \
 	$(PYTEST) -m unit $(PARALLEL) || failed=1; \
 	$(PYTEST) -m server -n 2 --dist loadfile $(ALONE:%=--ignore=%) || failed=1; \
-	$(PYTEST) -m "not unit" $(ALONE) || failed=1; \
+	$(PYTEST) -m "not unit and not deploy and not slow" $(ALONE) || failed=1; \
 	exit $$failed
 else
 	@$(PYTEST) $(ARGS)
@@ -39,6 +40,13 @@ check: install  ## lint, format, types, import contracts
 	@$(BIN)/ruff format --quiet --check
 	@$(BIN)/mypy --no-error-summary .
 	@$(BIN)/lint-imports --no-logo
+
+check-deploy: install $(LOCKED_DEPLOY)  ## charts, gateways, dashboards, rules: whatever is deployed, by the tools that run it
+	@$(BIN)/python -m deploy.servers install || test "$$CI" != true
+	@$(PYTEST) -m deploy tests/deploy $(ARGS)
+
+check-deploy-slow: check-deploy  ## what takes many minutes and large downloads: an identity provider, builds by Go
+	@$(PYTEST) -m slow tests $(ARGS)
 
 format: install  ## put the code in the one format
 	@$(BIN)/ruff check --quiet --fix --exit-zero
@@ -59,6 +67,8 @@ lock: install  ## renew requirements.lock from pyproject.toml
 	@$(BIN)/python -m pip install --quiet uv
 	@$(BIN)/python -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' -o requirements.lock pyproject.toml
+	@$(BIN)/python -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --group deploy --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' -c requirements.lock -o deploy/requirements.lock
 
 clean:  ## remove what can be made again; .data and .servers stay
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
@@ -71,6 +81,10 @@ $(LOCKED): requirements.lock
 	@echo 'Making .venv: about a minute' >&2
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+$(LOCKED_DEPLOY): deploy/requirements.lock $(LOCKED)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/requirements.lock
 	@touch $@
 
 # A new room must become importable for the `voltstream` command, so each room's __init__ counts.

@@ -64,7 +64,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     A parameter that has a fixture asked for by name is marked by hand: pytest.param("redis", marks=pytest.mark.server).
     """
     for item in items:
-        if item.get_closest_marker("server") is not None:
+        if any(item.get_closest_marker(mark) is not None for mark in ("server", "deploy", "slow")):
             continue
         fixtures = set(getattr(item, "fixturenames", ()))
         proof = item.path.is_relative_to(_PROOFS)
