@@ -32,7 +32,7 @@ from kit.web.limits import refusals as refusals_module
 from kit.web.limits.refusals import Refusals
 from kit.web.limits.settings import RequestLimitSettings
 from kit.web.problem import Problem
-from kit.web.serving.server import serve
+from kit.web.serving.server import RunningServer, serve
 from schemas.frame import decode_header
 from tests.ingest import conftest
 from tests.ingest.conftest import BOUND_DEVICE, DEVICE, ControlledLog, make_gateway_app
@@ -52,6 +52,7 @@ class Gateway:
     clock: ManualClock
     log: ControlledLog
     app: Any
+    server: RunningServer
 
     @property
     def items(self) -> int:
@@ -73,7 +74,7 @@ async def gateway_with(monkeypatch: pytest.MonkeyPatch, **changes: int) -> Async
     log, clock = ControlledLog(), ManualClock(from_ms(NOW_MS))
     app, _ = make_gateway_app(log, InProcessLive(), clock)
     async with serve(app, "127.0.0.1", 0) as server, httpx.AsyncClient(base_url=server.url, timeout=60) as client:
-        yield Gateway(client, clock, log, app)
+        yield Gateway(client, clock, log, app, server)
 
 
 def reading(station: str = "CP1", weeks_ago: int = 0, seq: int = 0) -> dict[str, Any]:
@@ -171,6 +172,7 @@ async def test_whoever_does_not_heed_its_refusals_is_answered_later_and_read_no_
     async with gateway_with(monkeypatch) as gateway:
         gateway.app.state.request_limits.follow(lambda: RequestLimitSettings(station_requests_per_minute_max=1))
         monkeypatch.setattr(refusals_module, "LATER_S", 3_600.0)
+        monkeypatch.setattr(gateway.server._server.config, "timeout_graceful_shutdown", 1)
         assert [(await gateway.post([reading()], BOUND_DEVICE)).status_code for _ in range(11)] == [202] + [429] * 10
         unheeding = asyncio.create_task(gateway.post([reading()], BOUND_DEVICE))
         _, writer = await asyncio.open_connection(gateway.client.base_url.host, gateway.client.base_url.port)
@@ -188,6 +190,7 @@ async def test_whoever_does_not_heed_its_refusals_is_answered_later_and_read_no_
         monkeypatch.setattr(refusals_module, "LATER_S", 0.001)
         later = await gateway.post([reading()], BOUND_DEVICE)
         assert (later.status_code, later.headers["RateLimit-Policy"]) == (429, '"requests";q=1;w=60')
+    assert not gateway.server._server.server_state.connections, "no socket stays open behind a server that has stopped"
 
 
 async def test_a_request_that_the_direct_path_declines_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,13 +5,14 @@ import contextlib
 import errno
 import socket
 from collections.abc import AsyncIterator, Generator, Sequence
-from typing import Final
+from typing import Final, cast
 
 import uvicorn
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from kit.errors import ConfigError
+from kit.web.serving.bounded_protocol import BoundedProtocol
 from kit.web.serving.connections import ConnectionBounds, ConnectionLimits, ConnectionMetrics
 from kit.web.serving.protocol import protocol_of
 from kit.web.serving.proxies import TrustedProxies
@@ -58,9 +59,12 @@ class RunningServer:
         done.pop().result()
 
     async def stop(self) -> None:
-        """Accept no new requests, finish those under way (12 s at most), return. A second call has no effect."""
+        """Accept no new requests, finish those under way (12 s at most), end the others. A second call does nothing."""
         self._server.should_exit = True
         await self._tasks[0]
+        for connection in list(self._server.server_state.connections):
+            cast(BoundedProtocol, connection).transport.abort()  # uvicorn leaves those that its time was too short for
+        await asyncio.sleep(0)  # asyncio closes their sockets in its next turn
 
 
 @contextlib.asynccontextmanager
