@@ -33,6 +33,15 @@ class Gate:
         """Call it with each change: whether the gate is open now."""
         self._watchers.append(watcher)
 
+    def behind(self, other: "Gate | None") -> "Gate":
+        """A gate that is open while both are; of None, this one."""
+        if other is None:
+            return self
+        both = Gate(is_open=self.is_open and other.is_open)
+        for gate in (self, other):
+            gate.watch(lambda _: both.set(is_open=self.is_open and other.is_open))
+        return both
+
     async def passable(self) -> None:
         """Wait until it is open."""
         while not self._opened.is_set():  # it may be closed again before the waiter runs

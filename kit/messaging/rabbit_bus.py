@@ -316,17 +316,17 @@ async def _declare_queue(
     channel: Channel, queue: str, binding: Binding, pauses_s: Collection[float], messages_max: int
 ) -> None:
     """The queue, the routing of its dead letters, and the delay queues of its policy."""
-    await _declare_exchanges(channel)
+    await channel.once("exchanges", _declare_exchanges)
     await channel.declare_queue(queue, _length_limit(messages_max))
     await _bind(channel, queue, binding)
-    await _declare_dead_queue(channel, ())
+    await channel.once("dead letters", partial(_declare_dead_queue, pauses_s=()))
     await channel.bind(DEAD_LETTER_QUEUE, DEAD_LETTERS, queue)
     await _declare_delays(channel, pauses_s)
 
 
 async def _declare_process_queue(channel: Channel, queue: str, binding: Binding) -> None:
     """A queue without dead letters and retries, which ends after its process."""
-    await _declare_exchanges(channel)
+    await channel.once("exchanges", _declare_exchanges)
     arguments = {
         "x-overflow": "drop-head",
         "x-max-length": PROCESS_MESSAGES_MAX,
@@ -343,24 +343,27 @@ async def _bind(channel: Channel, queue: str, binding: Binding) -> None:
 
 
 async def _declare_dead_queue(channel: Channel, pauses_s: Collection[float]) -> None:
-    await _declare_exchanges(channel)
+    await channel.once("exchanges", _declare_exchanges)
     await channel.declare_queue(DEAD_LETTER_QUEUE, _length_limit(DEAD_MESSAGES_MAX))
     await _declare_delays(channel, pauses_s)
 
 
 async def _declare_delays(channel: Channel, pauses_s: Collection[float]) -> None:
-    for pause_s in pauses_s:
-        delay = _delay(pause_s)
-        await channel.declare_exchange(delay, "fanout")
-        arguments = {
-            "x-overflow": "reject-publish",
-            "x-max-length": DELAYED_MESSAGES_MAX,  # the same for every bus: they share the queue
-            "x-message-ttl": int(delay.removeprefix("delay_")),
-            "x-dead-letter-exchange": "",  # the default exchange: by routing key to the queue of that name
-            "x-dead-letter-strategy": "at-least-once",
-        }
-        await channel.declare_queue(delay, arguments)
-        await channel.bind(delay, delay, "")
+    for delay in map(_delay, pauses_s):
+        await channel.once(delay, partial(_declare_delay, delay=delay))
+
+
+async def _declare_delay(channel: Channel, delay: str) -> None:
+    await channel.declare_exchange(delay, "fanout")
+    arguments = {
+        "x-overflow": "reject-publish",
+        "x-max-length": DELAYED_MESSAGES_MAX,  # the same for every bus: they share the queue
+        "x-message-ttl": int(delay.removeprefix("delay_")),
+        "x-dead-letter-exchange": "",  # the default exchange: by routing key to the queue of that name
+        "x-dead-letter-strategy": "at-least-once",
+    }
+    await channel.declare_queue(delay, arguments)
+    await channel.bind(delay, delay, "")
 
 
 def _length_limit(messages_max: int) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -160,6 +159,7 @@ class AmqpConsumer(ConnectionListener):
         self._adjustments: set[asyncio.Task[None]] = set()
         self._cancelled = False
         self._deliver: Callable[..., None] | None = None  # None: not connected
+        self._connection: Connection | None = None
         self._on_delivery = on_delivery
         self._prefetch = prefetch
         self._declare = declare
@@ -192,11 +192,15 @@ class AmqpConsumer(ConnectionListener):
 
         channel.raw.add_on_cancel_callback(cancelled)
         self._deliver = deliver
+        self._connection = connection
+
+    async def begin(self) -> None:
+        """See ConnectionListener."""
         await self._adjust()
 
     def lost(self, _error: Unavailable) -> None:
         """See ConnectionListener."""
-        self._channel = self._deliver = None
+        self._connection = self._channel = self._deliver = None
         if self._on_lost is not None:
             self._on_lost()
 
@@ -222,8 +226,11 @@ class AmqpConsumer(ConnectionListener):
         task.add_done_callback(self._adjustments.discard)
 
     async def _follow_gate(self) -> None:
-        with suppress(Unavailable):  # the next connection begins as the gate is then
+        try:
             await self._adjust()
+        except Unavailable as error:  # the next connection begins as the gate is then
+            if self._connection is not None:
+                self._connection.fail(error)
 
     async def _adjust(self) -> None:
         """Consume, or do not, as it is to be now. Raises Unavailable."""

@@ -1,15 +1,15 @@
 """A RabbitMQ connection that reconnects automatically: asyncio over pika.
 
 `Rabbit` owns one connection. Its users register a `ConnectionListener`: `opened` is called with the connection after
-every (re)connect, to declare what is needed and to open channels; `lost` when the connection is lost. Any error of a
-channel ends the whole connection, so there is one way of failing and one way of recovering. What pika does against
-that is in docs/faust-and-pika.md.
+every (re)connect, to declare what is needed and to open channels; `begin` once all of them have; `lost` when the
+connection is lost. Any error of a channel ends the whole connection, so there is one way of failing and one way of
+recovering. What pika does against that is in docs/faust-and-pika.md.
 """
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -48,6 +48,10 @@ class ConnectionListener:
     async def opened(self, connection: "Connection") -> None:
         """Declare and open what is needed. Raising Unavailable means: not usable, reconnect."""
 
+    async def begin(self) -> None:
+        """Begin to consume: everything is declared. Raises as `opened`. Whoever consumes before that lets those that
+        are still to declare wait behind what is delivered; with a backlog for minutes."""
+
     def lost(self, error: Unavailable) -> None:
         """The connection is lost; nothing opened on it works any more."""
 
@@ -58,9 +62,11 @@ class ConnectionListener:
 class Channel:
     """One open channel."""
 
-    def __init__(self, raw: PikaChannel, lost: "asyncio.Future[Unavailable]") -> None:
+    def __init__(self, raw: PikaChannel, lost: "asyncio.Future[Unavailable]", declared: set[str]) -> None:
+        """`declared`: on its connection, by `once`."""
         self.raw = raw
         self._lost = lost
+        self._declared = declared
 
     @property
     def is_open(self) -> bool:
@@ -80,6 +86,12 @@ class Channel:
         if self._lost.done():
             raise self._lost.result()
         raise Unavailable(f"RabbitMQ did not answer {method.__name__} within {RPC_TIMEOUT_S} s")
+
+    async def once(self, what: str, declare: "Callable[[Channel], Awaitable[None]]") -> None:
+        """Declare what many share, unless it was on this connection."""
+        if what not in self._declared:
+            await declare(self)
+            self._declared.add(what)
 
     async def declare_exchange(self, name: str, kind: str) -> None:
         """A durable exchange."""
@@ -111,6 +123,7 @@ class Connection:
         self.raw = raw
         self.lost = lost
         self._channels: list[PikaChannel] = []
+        self._declared: set[str] = set()
 
     async def channel(self) -> Channel:
         """Open a channel. Its unexpected end ends the connection."""
@@ -123,7 +136,7 @@ class Connection:
             raise self.lost.result()
         if not opened.done():
             raise Unavailable(f"RabbitMQ opened no channel within {RPC_TIMEOUT_S} s")
-        return Channel(raw, self.lost)
+        return Channel(raw, self.lost, self._declared)
 
     def fail(self, error: Unavailable) -> None:
         """Have this connection dropped and another made."""
@@ -200,6 +213,7 @@ class Rabbit:
         try:
             if self._connection is not None:
                 await listener.opened(self._connection)
+                await listener.begin()
             else:
                 await self.wait_ready(timeout_s)
         except BaseException:
@@ -214,8 +228,9 @@ class Rabbit:
                 try:
                     for listener in self._listeners:  # may grow meanwhile
                         await listener.opened(connection)
+                    self._connection = connection  # who is added from now on begins in `open`
+                    await asyncio.gather(*(listener.begin() for listener in self._listeners))
                     pauses = reconnect_pauses_s()
-                    self._connection = connection
                     self._ready.set()
                     _log.info("rabbitmq_connected", connection=self.name, address=self.address)
                     await asyncio.wait((connection.lost,))

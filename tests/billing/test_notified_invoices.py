@@ -78,9 +78,11 @@ async def test_in_one_process_an_invoice_becomes_a_mail_with_its_pdf(service: Se
             data_dir=tmp_path / "data", smtp_host="127.0.0.1", smtp_port=smtp.port, smtp_ca_file=str(smtp.ca_file),
             mail_from="no-reply@example.com",
         )  # fmt: skip
-        composition = Composition(settings, service.billing.url, Lifespan(), Web("test", SystemClock()), "test")
+        web = Web("test", SystemClock())
+        composition = Composition(settings, service.billing.url, Lifespan(), web, "test")
         async with composition.running([NOTIFICATIONS, BILLING]):
             assert composition.bus is not None
+            web.accepting.set(is_open=True)
             for _ in "ab":
                 headers = {EVENT_ID: str(uuid4())}  # whatever the bus calls it
                 await composition.bus.publish(Message(DIRECT, routing_key(INVOICE_CREATED), event, headers))

@@ -1,12 +1,15 @@
 """Contract of the event bus: laws that both implementations keep, in memory and over RabbitMQ."""
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kit.errors import Overloaded, QueueFull, Unavailable, Unprocessable
 from kit.messaging.bus import (
@@ -176,6 +179,20 @@ async def test_while_a_gate_is_closed_messages_wait_and_none_is_lost(bus: Bus, n
     await asyncio.gather(*publishing)
     await eventually(lambda: {b"%d" % number for number in range(15)} <= set(seen.bodies))
     assert Counter(body for body in seen.bodies if body.isdigit()) == Counter(b"%d" % number for number in range(15))
+
+
+@given(st.booleans(), st.booleans(), st.lists(st.tuples(st.booleans(), st.booleans())))
+def test_a_gate_behind_another_is_open_while_both_are(one: bool, other: bool, moves: list[tuple[bool, bool]]) -> None:
+    gates = {True: Gate(is_open=one), False: Gate(is_open=other)}
+    both = gates[True].behind(gates[False])
+    told: list[bool] = []
+    both.watch(told.append)
+    for which, is_open in moves:
+        gates[which].set(is_open=is_open)
+        assert both.is_open == all(gate.is_open for gate in gates.values())
+    changes = [one and other, *told]
+    assert all(before != after for before, after in itertools.pairwise(changes))
+    assert gates[True].behind(None) is gates[True]
 
 
 async def closed(bus: Bus, gate: Gate, seen: RecordingHandler) -> int:

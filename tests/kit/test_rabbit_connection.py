@@ -68,6 +68,45 @@ def test_a_transport_that_pika_has_changed_stays_as_it_is() -> None:
     assert vars(changed) == {}
 
 
+class Consumes(Opened):
+    """Writes down what it does, and when others have declared."""
+
+    def __init__(self, steps: list[str]) -> None:
+        super().__init__()
+        self.steps = steps
+
+    async def opened(self, connection: Connection) -> None:
+        channel = await connection.channel()
+        await channel.once("shared", self.declare_shared)
+        self.steps.append("declared")
+
+    async def declare_shared(self, channel: Channel) -> None:
+        await channel.declare_exchange("direct_events", "direct")
+        self.steps.append("shared")
+
+    async def begin(self) -> None:
+        self.steps.append("began")
+
+
+async def test_all_is_declared_before_anything_is_consumed_and_what_many_share_once_a_connection(
+    rabbit: Rabbit,
+) -> None:
+    steps: list[str] = []
+    first = Opened()
+    rabbit.add(first)
+    for _ in range(3):
+        rabbit.add(Consumes(steps))
+    rabbit.start()
+    await rabbit.wait_ready(30)
+    assert steps == ["shared", *["declared"] * 3, *["began"] * 3]
+    await rabbit.open(Consumes(steps), 30)
+    assert steps[7:] == ["declared", "began"]
+    assert first.connection is not None
+    first.connection.fail(Unavailable("as if it were lost"))
+    await eventually(lambda: len(steps) == 18, within_s=30)
+    assert steps[9:] == ["shared", *["declared"] * 4, *["began"] * 4]
+
+
 async def test_a_frame_is_received_in_few_pieces(rabbit: Rabbit) -> None:
     user = Opened()
     rabbit.add(user)
@@ -108,7 +147,7 @@ async def test_what_is_buffered_is_sent_in_few_pieces(rabbit: Rabbit, monkeypatc
 async def test_a_call_whose_answer_never_comes_ends_with_its_connection() -> None:
     """pika calls back when the broker answers, and never where the connection is lost before."""
     lost: asyncio.Future[Unavailable] = asyncio.get_running_loop().create_future()
-    channel = Channel(PikaChannel.__new__(PikaChannel), lost)
+    channel = Channel(PikaChannel.__new__(PikaChannel), lost, set())
 
     def never(callback: Callable[[Any], None]) -> None:
         """As `basic_qos` on a connection that is about to be lost."""

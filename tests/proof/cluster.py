@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,10 @@ from schemas.topics import (
 from tests.private_servers import PrivateServers
 from tests.proof.clocks import Clocks
 from tests.proof.duplicate_delivery import EVENT_TYPES
-from tests.proof.faults import CLOCK, LINK_KINDS, PAUSE
+from tests.proof.faults import CLOCK, FULL, LINK_KINDS, PAUSE
 from tests.proof.links import Links
 from tests.proof.processes import AT_ONCE, SupervisedService, kept_alive, run_once
+from tests.proof.recoveries import filled
 from tests.proof.usage import family
 from tests.waiting import eventually
 
@@ -72,6 +73,7 @@ class Cluster:
         self.device_token = self.operator_token = ""
         self._folder = folder
         self._starting: dict[str, asyncio.Task[str]] = {}
+        self._filled = ExitStack()  # disks
         self.services: dict[str, SupervisedService] = {}
 
     async def start(self, *names: str) -> None:
@@ -136,7 +138,9 @@ class Cluster:
             await eventually(lambda: service.signal(number), within_s=_BACK_S)
             return kind == PAUSE
         await self.wait_for_servers(component)
-        if kind == PAUSE:
+        if kind == FULL:  # of a disk that it has for itself
+            await asyncio.to_thread(self._filled.enter_context, filled(getattr(self.servers, component).home))
+        elif kind == PAUSE:
             self._signal_server(component, signal.SIGSTOP)
         else:
             server = getattr(self.servers, component)
@@ -149,11 +153,16 @@ class Cluster:
             assert self._links is not None
             await asyncio.to_thread(self._links.mend)
         elif kind != PAUSE:
+            self.make_room()
             self.start_server(component)
         elif component in self.services:
             self.services[component].signal(signal.SIGCONT)
         else:
             self._signal_server(component, signal.SIGCONT)
+
+    def make_room(self) -> None:
+        """On disks that are full."""
+        self._filled.close()
 
     def set_clocks(self) -> None:
         """Let all of them be right."""
@@ -240,6 +249,7 @@ async def running_cluster(
         _record_events(servers.rabbitmq.url)
         await cluster.start(*services)
         stack.push_async_callback(cluster.wait_for_servers)
+        stack.callback(cluster.make_room)
         try:
             await cluster.ready()
             yield cluster

@@ -13,6 +13,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,10 +29,12 @@ from tests.proof.final_checks import SETTLE_S, final_violations, load_for
 from tests.proof.links import Links
 from tests.proof.load import DeliveryRecord
 from tests.proof.platform_client import PlatformClient
+from tests.proof.recoveries import disk_at
 from tests.waiting import eventually
 
 AFTERWARDS = 4_000  # readings answered after the last fault
 _PART: Final = 40  # faults on one database
+_DISK_BYTES: Final = 8 << 30  # of PostgreSQL, whose log alone may grow to 4 GiB
 _PERIOD: Final = {"from": "2020-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z"}
 _UNBILLED: Final = (
     "SELECT count(*) FROM telemetry.session s WHERE s.ended_at IS NOT NULL AND NOT EXISTS (SELECT FROM billing.cdr c"
@@ -115,7 +118,10 @@ def main() -> None:
     arguments = parser.parse_args()
     servers, failed = PrivateServers(), False
     links = Links(servers, run_folder() / "toxiproxy")
+    disk = ExitStack()
     try:
+        servers.postgres.home.mkdir(parents=True)
+        disk.enter_context(disk_at(servers.postgres.home, _DISK_BYTES))
         servers.start_all()
         links.start()
         left, seed = arguments.faults, arguments.seed
@@ -133,6 +139,8 @@ def main() -> None:
             servers.mend()
     finally:
         links.destroy()
+        servers.postgres.kill()
+        disk.close()
         servers.destroy()
     sys.exit(failed)
 

@@ -47,15 +47,15 @@ def plan(seed: int) -> list[Fault]:
     return [Fault(component, kind, pause(rng), rng.randrange(*_DOWN)) for component, kind in chosen]
 
 
-PAUSE, CLOCK = "pause", "clock"
+PAUSE, CLOCK, FULL = "pause", "clock", "full"
 LINK_KINDS = ("cut", "reset", "slow", "stall", "drip")
 _STEPS_S = (10, 7_200)  # of a clock, ahead or behind
 # How often, of all faults: RabbitMQ and Kafka take up to 15 s to start, and everything else seconds.
-_SHARES = {"kill": 8, "server": 3, PAUSE: 3, "link": 6, CLOCK: 4}
+_SHARES = {"kill": 8, "server": 3, PAUSE: 3, "link": 6, CLOCK: 4, FULL: 1}
 
 
 def long_plan(seed: int, count: int) -> list[Fault]:
-    """So many faults of all kinds: also pauses (SIGSTOP), bad links to servers, and stepped clocks."""
+    """So many faults of all kinds: also pauses (SIGSTOP), bad links to servers, stepped clocks, and full disks."""
     rng = random.Random(f"{seed} all faults")
     return [_any_fault(rng) for _ in range(count)]
 
@@ -71,6 +71,8 @@ def _any_fault(rng: random.Random) -> Fault:
         component, kind = rng.choice((*processes, *SERVERS)), PAUSE
     elif what == "link":
         component, kind = rng.choice(SERVERS), rng.choice(LINK_KINDS)
+    elif what == FULL:
+        component, kind = "postgres", FULL
     else:
         component, kind = rng.choice(processes), f"{CLOCK} {rng.choice((-1, 1)) * rng.randrange(*_STEPS_S):+d}"
     return Fault(component, kind, pause(rng), rng.randrange(*_DOWN))

@@ -74,15 +74,22 @@ def seconds_until(condition: Callable[[], bool]) -> float:
 @contextmanager
 def small_disk(size_bytes: int = DISK_BYTES) -> Iterator[Path]:
     """A folder on a disk of its own of that size. Raises OSError where this account may not mount one."""
-    with tempfile.TemporaryDirectory(prefix="voltstream-disk-") as folder:
-        command = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes},mode=0755", "voltstream", folder]
-        mounted = subprocess.run(command, capture_output=True, text=True, check=False)
-        if mounted.returncode:
-            raise OSError(f"no disk can be mounted: {mounted.stderr.strip()}")
-        try:
-            yield Path(folder)
-        finally:
-            subprocess.run(["umount", folder], check=True)  # noqa: S607  # as `mount`
+    with tempfile.TemporaryDirectory(prefix="voltstream-disk-") as folder, disk_at(Path(folder), size_bytes):
+        yield Path(folder)
+
+
+@contextmanager
+def disk_at(folder: Path, size_bytes: int) -> Iterator[None]:
+    """That folder is a disk of its own within the block; in memory, so what is synchronised is not safer there. Raises
+    OSError where this account may not mount one."""
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes},mode=0755", "voltstream", str(folder)]
+    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        raise OSError(f"no disk can be mounted: {mounted.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)  # noqa: S607  # as `mount`
 
 
 @contextmanager

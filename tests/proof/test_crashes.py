@@ -14,7 +14,7 @@ from kit.database.embedded import running_url
 from tests.private_servers import PrivateServers
 from tests.proof.cluster import running_cluster
 from tests.proof.crashes import AFTERWARDS, run_faults
-from tests.proof.faults import CLOCK, LINK_KINDS, PAUSE, PROCESSES, SERVERS, long_plan, pause, plan, plan_text
+from tests.proof.faults import CLOCK, FULL, LINK_KINDS, PAUSE, PROCESSES, SERVERS, long_plan, pause, plan, plan_text
 from tests.proof.final_checks import SETTLE_S, final_violations, load_for
 from tests.proof.processes import SupervisedService, kept_alive
 from tests.proof.telemetry_invariants import outstanding, violations
@@ -69,6 +69,6 @@ def test_a_long_plan_has_every_kind_of_fault_and_is_the_same_for_a_seed(seed: in
     faults = long_plan(seed, 1_000)
     assert faults == long_plan(seed, 1_000)
     kinds = {fault.kind.split()[0] for fault in faults}
-    assert kinds == {"kill", "stop", PAUSE, CLOCK, *LINK_KINDS}
+    assert kinds == {"kill", "stop", PAUSE, CLOCK, FULL, *LINK_KINDS}
     assert {fault.component for fault in faults} == {*PROCESSES, *SERVERS, "api"}
     assert {fault.component for fault in faults if fault.kind in LINK_KINDS} == set(SERVERS)

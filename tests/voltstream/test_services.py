@@ -1,5 +1,6 @@
 """Services as declared, and what follows from it: one folder and one line make a service."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -101,6 +102,7 @@ class Platform:
         assert composition.bus is not None
         self.url = url
         self.app = web.app
+        self.accepting = web.accepting
         self.bus: Bus = composition.bus
         self.doorbell: Doorbell = composition.components["doorbell"]
         self.token = token
@@ -109,6 +111,9 @@ class Platform:
         metadata = EventMetadata(event_id, "2026-01-01T00:00:00Z", "test", "", RANG, 1, "")
         body = msgspec.json.encode(Rang(metadata, who))
         await self.bus.publish(Message(DIRECT, routing_key(RANG), body, {EVENT_ID: str(event_id)}))
+
+    async def who_rang(self) -> list[str]:
+        return list((await self.rings()).json())
 
     async def rings(self, token: str = "") -> httpx.Response:
         transport = httpx.ASGITransport(self.app)
@@ -131,7 +136,25 @@ async def platform(database_url: str, tmp_path: Path) -> AsyncIterator[Platform]
         token, _ = await store.issue("operator", "test")
         composition = Composition(settings, database_url, lifespan, web, "test", services)
         await stack.enter_async_context(composition.running([service, RELAY]))
+        web.accepting.set(is_open=True)
         yield Platform(database_url, web, composition, token)
+
+
+async def test_events_wait_until_requests_are_accepted(platform: Platform) -> None:
+    """A start behind a backlog of events took minutes, in which nobody could ask for the process's health."""
+    others: list[Message] = []
+
+    async def other(message: Message) -> None:
+        others.append(message)
+
+    await platform.bus.subscribe("test_doorbell_other", DIRECT, routing_key(RANG), other)
+    platform.accepting.set(is_open=False)
+    ringing = asyncio.create_task(platform.ring("Ada", uuid4()))
+    await eventually(lambda: others)
+    assert (await platform.rings()).json() == []
+    platform.accepting.set(is_open=True)
+    await ringing
+    assert await eventually(platform.who_rang, within_s=30) == ["Ada"]
 
 
 async def test_a_service_is_one_declaration(platform: Platform) -> None:

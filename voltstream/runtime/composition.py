@@ -21,6 +21,7 @@ from kit.live.view import LiveView
 from kit.log.partitioned_log import InProcessLog, LogWriter
 from kit.messaging.bus import Bus
 from kit.messaging.consumer import ConsumerMetrics, Source, consume, consume_batches, listen
+from kit.messaging.gate import Gate
 from kit.observability.logs import get_logger
 from kit.retention import RetentionMetrics, end_records
 from kit.service import Consumes, Context, Job, Service, provide
@@ -175,7 +176,9 @@ class Composition:
             stack.callback(self._lifespan.spawn(following, "config events").cancel)
         for service, components, database in self._opened:
             for consumes in service.consumes:
-                await subscribe(bus, service, consumes, components, database, metrics, self._config)
+                await subscribe(
+                    bus, service, consumes, components, database, metrics, self._config, self._web.accepting
+                )
         for service, components, _ in self._opened:
             if service.run_with_bus is not None:
                 await stack.enter_async_context(service.run_with_bus(components, bus))
@@ -189,17 +192,19 @@ async def subscribe(
     database: Database | None,
     metrics: ConsumerMetrics,
     config: RuntimeConfig | None = None,
+    gate: Gate | None = None,
 ) -> None:
     """Let the service's handler take the events of its queue. Raises Unavailable.
 
-    `config` has the setting that pauses it; without, nothing does.
+    `config` has the setting that pauses it, and nothing comes while `gate` is closed.
     """
+    paused = config.gate(consumes.paused_by) if config is not None and consumes.paused_by else None
     source = Source(
         queue_of(service, consumes),
         routing_key(consumes.event_type),
         exchange_of(consumes.event_type),
         consumes.prefetch,
-        config.gate(consumes.paused_by) if config is not None and consumes.paused_by else None,
+        paused if gate is None else gate.behind(paused),
     )
     if consumes.receive is not None:
         handler = consumes.receive(components)

@@ -16,6 +16,7 @@ from kit.clock import Clock
 from kit.database.postgres import Database
 from kit.database.query_metrics import QueryMetrics
 from kit.database.write_probe import WriteProbe
+from kit.messaging.gate import Gate
 from kit.service import StreamingResponses
 from kit.settings import Settings
 from kit.web.app import RunningServer, make_app, serve
@@ -39,6 +40,8 @@ class Web:
     app: FastAPI = field(init=False)
     queries: QueryMetrics = field(init=False)
     streaming_responses: list[StreamingResponses] = field(default_factory=list)
+    accepting: Gate = field(default_factory=lambda: Gate(is_open=False))
+    """Open once requests are accepted. Events wait for it: behind a backlog the start and health checks would wait."""
 
     def __post_init__(self) -> None:
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
@@ -69,6 +72,7 @@ class Web:
         port = settings.port if port is None else port
         async with serve(self.app, settings.host, port, limits, hosts, proxies) as server:
             watching = lifespan.spawn(server.wait(), "http server")
+            self.accepting.set(is_open=True)
             try:
                 yield server
             finally:
