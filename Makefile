@@ -26,7 +26,7 @@ ifeq ($(strip $(ARGS)),)
 	@failed=0; \
 	$(PYTEST) -m unit $(PARALLEL) || failed=1; \
 	$(PYTEST) -m server -n 2 --dist loadfile $(ALONE:%=--ignore=%) || failed=1; \
-	$(PYTEST) -m "not unit and not deploy and not slow" $(ALONE) || failed=1; \
+	$(PYTEST) -m "not unit and not deploy and not slow" -n 2 --dist loadfile $(ALONE) || failed=1; \
 	exit $$failed
 else
 	@$(PYTEST) $(ARGS)
