@@ -7,7 +7,7 @@ stored hashed.
 import hashlib
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -72,17 +72,19 @@ _REVOKE_SIGNED: Final = """INSERT INTO access.signed_token_revocation (jti, subj
 VALUES ($1, $2, $3)"""
 _FORGET_SIGNED: Final = """DELETE FROM access.signed_token_revocation
 WHERE coalesce(issued_before, revoked_at) < clock_timestamp() - $1::interval"""
+_CERTIFICATE_STATIONS: Final = "SELECT certificate_subject, station_id FROM stations.certificate_stations($1::text[])"
 _CLOCKS: Final = timedelta(days=1)  # between the issuer's clock, ours and the database's, leeway included
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The identity that a verified token stands for."""
+    """The identity that a verified token, or client certificate, stands for."""
 
     kind: Kind
     token_id: UUID
     stations: frozenset[str] | None  # upper case; None: all
-    subject: str | None = None  # a driver's id, or the subject of a signed token; None: a stored token of another kind
+    # A driver's id, the subject of a signed token, the station of a certificate; None: a stored token of another kind.
+    subject: str | None = None
     limited_to: frozenset[Scope] | None = None  # of the role's scopes; None: all
     expires_s: float | None = None  # since 1970; None: never
     organisation: str | None = None  # whose stations it is for; None: all
@@ -285,6 +287,16 @@ class TokenStore:
     async def sees(self, only: StationFilter, station_id: str) -> bool:
         """Whether the station passes the filter now."""
         return await sees(self._database, only, station_id)
+
+    async def certificate_station(self, common_name: str) -> str | None:
+        """The station whose client certificate has this common name; None: there is none."""
+        row = await self._database.fetchrow(_CERTIFICATE_STATIONS, [common_name])
+        return None if row is None else str(row["station_id"])
+
+    def certificates_moved(self, stations: Mapping[str, str]) -> set[str]:
+        """Those of these common names that are no longer of the station given with each. Blocks as `gone` does."""
+        now = dict(self._database.fetch_blocking(_CERTIFICATE_STATIONS, list(stations)))
+        return {name for name, station_id in stations.items() if now.get(name) != station_id}
 
     def gone(self, token_hashes: Iterable[bytes]) -> set[bytes]:
         """Those of `token_hashes` that are no longer valid. Blocks: it is for one thread besides the event loop's."""
