@@ -187,6 +187,17 @@ class Settings(BaseSettings):
         description="claim with the organisation whose stations a token is for, or a path; a token without: all",
     )
 
+    # Of stored tokens but devices' (kit/auth/token_lifetimes.py).
+    token_lifetime_days_max: int = Field(
+        365,
+        ge=0,
+        le=3_660,
+        description="days until a person's or service's stored token expires, at most; 0: no bound",
+    )
+    token_idle_days_max: int = Field(
+        90, ge=0, le=3_660, description="days after which such a token that nobody uses is over; 0: never"
+    )
+
     # Kubernetes mounts a ConfigMap as such a folder. Its files are read again when they change (kit/config/folder.py).
     config_dir: str = Field(
         "", description="folder of files named like adjustable settings, as billing.paused; empty: none"

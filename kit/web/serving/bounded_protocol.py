@@ -98,7 +98,8 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_made(cast(asyncio.Transport, _LingeringTransport(transport, self)))
         self.address = self.client[0] if self.client else ""
         self._from_proxy = self.proxies.trusts(self.address)
-        self.certificate_header = self.proxies.certificate_header if self._from_proxy else b""
+        if self._from_proxy and self.proxies.certificate_header:  # an attribute more makes all of them slower
+            self.certificate_header = self.proxies.certificate_header
         self.incoming_since_s = self.loop.time()
         why = self.bounds.admit(self, self.incoming_since_s)
         if why is not None:
