@@ -13,7 +13,7 @@ from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 from urllib.parse import unquote_to_bytes
 from uuid import UUID
 
@@ -25,7 +25,7 @@ from kit.auth.bearer import unauthorized
 from kit.auth.token_store import Principal
 from kit.clock import Clock, format_rfc3339
 
-CACHE_MAX: Final = 20_000  # certificates; ~800 B each: 16 MB. Beyond, the oldest is looked up again
+CACHE_MAX: Final = 20_000  # certificates, and stations; ~800 B each: 16 MB. Beyond, the oldest is read again
 REJECTED_MAX: Final = 10_000  # subjects that are no station's
 HEADER_BYTES_MAX: Final = 16_384  # an RSA certificate of 4,096 bits is 2 kB, 3 kB where it is percent-encoded
 _COMMON_NAME_CHARS_MAX: Final = 64  # X.520; as the registry of stations has it
@@ -33,6 +33,9 @@ _COMMON_NAME_CHARS_MAX: Final = 64  # X.520; as the registry of stations has it
 # RFC 9440: one byte sequence of RFC 8941, without parameters.
 _BYTE_SEQUENCE: Final = re.compile(rb":([A-Za-z0-9+/]+={0,2}):")
 _PEM: Final = re.compile(rb"\s*-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----\s*")
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 class InvalidCertificate(Exception):
@@ -66,8 +69,7 @@ class Guesses(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    certificate: ClientCertificate
+class _Device:
     station_id: str
     principal: Principal
 
@@ -78,18 +80,22 @@ class ClientCertificates:
     def __init__(self, store: CertificateStore, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._known: dict[bytes, _Known] = {}  # by the hash of the header's value
+        self._parsed: dict[bytes, ClientCertificate] = {}  # by the hash of the header's value
+        self._devices: dict[str, _Device] = {}  # by common name, whichever certificates have it
         self._rejected: set[str] = set()
 
     @property
     def stations(self) -> dict[str, str]:
         """The station of each common name that is remembered."""
-        return {one.certificate.common_name: one.station_id for one in self._known.values()}
+        return {name: device.station_id for name, device in self._devices.items()}
 
     def known(self, value: bytes) -> Principal | None:
         """What `identify` gives for a certificate that is remembered and valid now; else None."""
-        known = self._known.get(_hash_of(value))
-        return None if known is None or self._why_not(known.certificate) else known.principal
+        certificate = self._parsed.get(_hash_of(value))
+        if certificate is None or self._why_not(certificate):
+            return None
+        device = self._devices.get(certificate.common_name)
+        return None if device is None else device.principal
 
     async def identify(self, value: bytes, guesses: Guesses | None = None) -> Principal:
         """The device whose certificate a header has: it is for its station alone. The answers of `guesses` bound what
@@ -98,37 +104,34 @@ class ClientCertificates:
         Raises Problem 401, what `guesses` raises, and Unavailable.
         """
         value_hash = _hash_of(value)
-        known = self._known.get(value_hash)
+        certificate = self._parsed.get(value_hash)
         try:
-            certificate = parse_certificate(value) if known is None else known.certificate
+            certificate = certificate or parse_certificate(value)
         except InvalidCertificate as error:
             raise unauthorized(f"the client certificate that the proxy passes on: {error}", invalid=False) from None
         why_not = self._why_not(certificate)
         if why_not:
             raise unauthorized(f"the client certificate {why_not}", invalid=False)
-        if known is None:
-            known = await self._look_up(certificate, guesses)
-            if len(self._known) >= CACHE_MAX:
-                del self._known[next(iter(self._known))]
-            self._known[value_hash] = known
-        return known.principal
+        name = certificate.common_name
+        device = self._devices.get(name) or await self._look_up(name, guesses)
+        _keep(self._devices, name, device)
+        _keep(self._parsed, value_hash, certificate)
+        return device.principal
 
     def forget(self, common_names: Collection[str]) -> None:
         """Look these up again."""
-        if common_names:
-            kept = {key: one for key, one in self._known.items() if one.certificate.common_name not in common_names}
-            self._known = kept
+        for name in common_names:
+            self._devices.pop(name, None)
 
     def clear(self) -> None:
         """Forget all of them."""
-        self._known.clear()
+        self._devices.clear()
 
     def retry(self) -> None:
         """Look up again what was no station's."""
         self._rejected.clear()
 
-    async def _look_up(self, certificate: ClientCertificate, guesses: Guesses | None) -> _Known:
-        name = certificate.common_name
+    async def _look_up(self, name: str, guesses: Guesses | None) -> _Device:
         station_id = None
         if name not in self._rejected:
             if guesses is not None:
@@ -146,7 +149,7 @@ class ClientCertificates:
                 "the station's credentials",
                 invalid=False,
             )
-        return _Known(certificate, station_id, _device(station_id, certificate.not_after_s))
+        return _Device(station_id, _principal(station_id))
 
     def _why_not(self, certificate: ClientCertificate) -> str:
         """Why it is not accepted now; empty: it is."""
@@ -190,11 +193,18 @@ def _der(value: bytes) -> bytes:
         raise InvalidCertificate("its base64 is malformed") from None
 
 
-def _device(station_id: str, expires_s: float) -> Principal:
-    """Counted by station, whichever of its certificates a request has."""
+def _principal(station_id: str) -> Principal:
+    """Counted by station, whichever certificates it has."""
     identity = json.dumps(["client certificate", station_id])
     token_id = UUID(bytes=hashlib.sha256(identity.encode("ascii")).digest()[:16])
-    return Principal("device", token_id, frozenset({station_id}), station_id, expires_s=expires_s)
+    return Principal("device", token_id, frozenset({station_id}), station_id)
+
+
+def _keep(cache: dict[K, V], key: K, value: V) -> None:
+    """Remember it, in place of the oldest where there are too many."""
+    if key not in cache and len(cache) >= CACHE_MAX:
+        del cache[next(iter(cache))]
+    cache[key] = value
 
 
 def _hash_of(value: bytes) -> bytes:
