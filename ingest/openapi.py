@@ -29,6 +29,8 @@ An item with `bay` and `occupied` is the **event of a parking bay's sensor**: it
 no number and measures nothing (`boot`, `seq`, `temperature_c` and their like are `dropped`); from a reading that does
 measure something, or of a connector, `bay` and `occupied` are dropped. A bay need not be registered yet.
 
+A charger whose client certificate a trusted proxy passes on needs no token: it posts for its own station.
+
 What is not JSON in one item of an array or one line of NDJSON (`NaN`, half of a surrogate pair, too deep nesting) costs
 that item alone. A byte order mark is ignored.
 

@@ -122,6 +122,12 @@ class Settings(BaseSettings):
         description="addresses and networks of reverse proxies whose X-Forwarded-For and -Proto count, comma "
         "separated; empty: nobody's",
     )
+    # None by default: a proxy that does not replace the header would pass on what clients write into it.
+    client_certificate_header: Literal["", "client-cert", "ssl-client-cert", "x-ssl-client-cert"] = Field(
+        "",
+        description="header in which these proxies pass on the client certificate that they verified, which then is a "
+        "device's identity: Client-Cert as RFC 9440 has it, or percent-encoded PEM; empty: none is read",
+    )
     connections_max: int = Field(
         0, ge=0, le=1_000_000, description="most HTTP connections at once; 0: by the open files allowed, 32,768 at most"
     )
@@ -179,6 +185,17 @@ class Settings(BaseSettings):
         min_length=1,
         max_length=256,
         description="claim with the organisation whose stations a token is for, or a path; a token without: all",
+    )
+
+    # Of stored tokens but devices' (kit/auth/token_lifetimes.py).
+    token_lifetime_days_max: int = Field(
+        365,
+        ge=0,
+        le=3_660,
+        description="days until a person's or service's stored token expires, at most; 0: no bound",
+    )
+    token_idle_days_max: int = Field(
+        90, ge=0, le=3_660, description="days after which such a token that nobody uses is over; 0: never"
     )
 
     # Kubernetes mounts a ConfigMap as such a folder. Its files are read again when they change (kit/config/folder.py).
@@ -246,6 +263,11 @@ class Settings(BaseSettings):
         TrustedProxies.of(value)
         return value
 
+    @field_validator("client_certificate_header", mode="before")
+    @classmethod
+    def _lower_header(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
     @field_validator("tls_ca_file")
     @classmethod
     def _holds_certificates(cls, value: str) -> str:
@@ -259,6 +281,11 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"{PREFIX}{given}_URL is set and {PREFIX}{missing}_URL is not: frames travel through both. "
                 "Set both, or neither"
+            )
+        if self.client_certificate_header and not self.trusted_proxies:
+            raise ValueError(
+                f"{PREFIX}CLIENT_CERTIFICATE_HEADER is set and {PREFIX}TRUSTED_PROXIES is not: a certificate counts "
+                "where a trusted proxy passes it on. Name the proxies"
             )
         self._check_tls()
         self._check_signed_tokens()

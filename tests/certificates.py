@@ -1,7 +1,11 @@
-"""Certificate authorities made in a test, and certificates of servers that they sign."""
+"""Certificate authorities made in a test, and certificates of servers and clients that they sign."""
 
+from base64 import b64encode
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import quote
+from uuid import uuid4
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -12,6 +16,25 @@ from cryptography.x509.oid import NameOID
 from deploy.servers import ServerTls
 
 _VALID = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientFiles:
+    """A client's certificate and its key, in PEM, and what proxies make of it for their header."""
+
+    certificate: Path
+    key: Path
+
+    @property
+    def as_byte_sequence(self) -> bytes:
+        """As RFC 9440 has it."""
+        der = x509.load_pem_x509_certificate(self.certificate.read_bytes()).public_bytes(Encoding.DER)
+        return b":%b:" % b64encode(der)
+
+    @property
+    def as_escaped_pem(self) -> bytes:
+        """As nginx escapes it."""
+        return quote(self.certificate.read_bytes(), safe="").encode()
 
 
 class Authority:
@@ -39,8 +62,21 @@ class Authority:
         files.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return files
 
-    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-        now = datetime.now(UTC)
+    def client(self, *common_names: str, now: datetime | None = None) -> ClientFiles:
+        """A certificate for a client of that name, valid for a day around the moment, by default now."""
+        key = _key()
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name) for name in common_names])
+        certificate = self._builder(subject, key, now).sign(self._key, hashes.SHA256())
+        name = uuid4().hex
+        files = ClientFiles(self._folder / f"{name}.crt", self._folder / f"{name}.key")
+        files.certificate.write_bytes(certificate.public_bytes(Encoding.PEM))
+        files.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        return files
+
+    def _builder(
+        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime | None = None
+    ) -> x509.CertificateBuilder:
+        now = now or datetime.now(UTC)
         identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
         signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         return (

@@ -22,7 +22,7 @@ class AuditEntry(AuditModel):
     action: str = Field(description="request, request.refused, or the change: token.issued")
     actor: str = Field(description="kind of token and subject or token id; anonymous; cli/<account>; system")
     role: str = Field(description="the kind of token; empty: none")
-    token: Literal["", "stored", "signed"] = Field(description="how the token is verified")
+    token: Literal["", "stored", "signed", "certificate"] = Field(description="how the actor is verified")
     token_id: UUID | None = Field(description="of a signed token that of its issuer and subject")
     method: str | None
     endpoint: str | None = Field(description="the route's template")

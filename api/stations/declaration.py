@@ -49,6 +49,7 @@ SERVICE: Final = Service(
         Contract("stations.station_overview", "stations with their address and position, and whose they are"),
         Contract("stations.silence_overview", "stations that are expected to speak at an interval of their own"),
         Contract("stations.charger_credentials(text[])", "hashed passwords and certificate subjects of chargers"),
+        Contract("stations.certificate_stations(text[])", "the station of each of these common names that is one's"),
         Contract("stations.connector_overview", "connectors with their kind, rated power and EVSE"),
     ),
     consumes=(

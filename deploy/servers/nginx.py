@@ -32,6 +32,7 @@ http {{
       proxy_set_header Host $host;
       proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
       proxy_set_header X-Forwarded-Proto $scheme;
+      proxy_set_header SSL-Client-Cert $ssl_client_escaped_cert;
     }}
   }}
 }}
@@ -59,7 +60,10 @@ class Nginx(Server):
             raise ServerUnavailable("nginx: not installed; `python -m deploy.servers install` as root adds it")
         tls = ""
         if self.tls:
-            tls = f" ssl; ssl_certificate {self.tls.certificate}; ssl_certificate_key {self.tls.key}"
+            tls = (
+                f" ssl; ssl_certificate {self.tls.certificate}; ssl_certificate_key {self.tls.key};"
+                f' ssl_client_certificate "{self.tls.ca}"; ssl_verify_client optional'
+            )
         file = self.home / "nginx.conf"
         address = f"{LOOPBACK}:{self.port()}"
         file.write_text(

@@ -48,7 +48,9 @@ def actor_for(principal: KnownActor, address: str, authorization: bytes) -> Acto
 
 
 def token_kind(authorization: bytes) -> Token:
-    """Whether an Authorization header has a stored or a signed token: no stored token has a point."""
+    """How somebody who is known was verified: no stored token in the header has a point; without it by certificate."""
+    if not authorization:
+        return "certificate"
     return "signed" if b"." in authorization else "stored"
 
 

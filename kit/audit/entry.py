@@ -23,7 +23,7 @@ LOST: Final = "audit.lost"
 ANONYMOUS: Final = "anonymous"
 SIDE_BYTES_MAX: Final = 64 * 1024  # of `before` and of `after`: a tariff of 1,000 elements is 60 kB
 
-Token = Literal["", "stored", "signed"]
+Token = Literal["", "stored", "signed", "certificate"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Authentication of HTTP requests by bearer token, from memory on the hot path.
+"""Authentication of HTTP requests by bearer token or client certificate, from memory on the hot path.
 
 A verified token is cached. Every second, if there are requests, one query reads which cached tokens are no longer valid
 and which signed ones (`kit.auth.signed_tokens`) are revoked, and none is used after 5 s without its result: a revoked
@@ -9,6 +9,11 @@ and signed tokens pass for 5 more minutes (nobody can revoke one either); unknow
 
 A token that expires is not used from that moment on. Which stored tokens were used is written every minute, by one
 statement for all.
+
+A request without a token is its certificate's (`kit.auth.client_certificates`), whose station is asked for again in the
+same way. Where a device's token and a certificate come together, both have to be accepted, and the token has to be for
+the certificate's station: a stolen token is of no use on another's connection. Beside other tokens a certificate says
+nothing.
 """
 
 import asyncio
@@ -18,7 +23,16 @@ from typing import Final, NamedTuple
 
 from starlette.requests import HTTPConnection
 
-from kit.auth.bearer import NO_ROLE, bearer_token, check_station, forbidden, token_in, unauthorized
+from kit.auth.bearer import (
+    NO_ROLE,
+    bearer_token,
+    check_station,
+    forbidden,
+    has_authorization,
+    token_in,
+    unauthorized,
+)
+from kit.auth.client_certificates import ClientCertificates
 from kit.auth.errors import InvalidToken, UnknownKey
 from kit.auth.revocations import NONE_REVOKED, SignedRevocations
 from kit.auth.scopes import Scope
@@ -32,7 +46,7 @@ from kit.validation import COPY_IT_WHOLE
 from kit.web.addresses import address_of
 from kit.web.limits.requests import QUOTA, RequestLimits, limits_of
 from kit.web.problem import Problem
-from kit.web.request_scope import PRINCIPAL, PRINCIPALS
+from kit.web.request_scope import CERTIFICATE, PRINCIPAL, PRINCIPALS
 from kit.web.route_rules import ACCEPTED
 
 REVOCATION_S: Final = 5.0
@@ -55,6 +69,7 @@ _log = get_logger(__name__)
 
 class _Answer(NamedTuple):
     gone: set[bytes]  # hashes of cached tokens
+    moved: set[str]  # common names of certificates
     revocations: SignedRevocations
 
 
@@ -95,13 +110,20 @@ class _Entry:
 
 
 class Authenticator:
-    """Verifies bearer tokens. One a process; used from one event loop."""
+    """Verifies bearer tokens and knows certificates. One a process; used from one event loop."""
 
-    def __init__(self, store: TokenStore, clock: Clock, signed: SignedTokens | None = None) -> None:
-        """`signed`: None where only stored tokens are accepted."""
+    def __init__(
+        self,
+        store: TokenStore,
+        clock: Clock,
+        signed: SignedTokens | None = None,
+        certificates: ClientCertificates | None = None,
+    ) -> None:
+        """`signed`: None where only stored tokens are accepted; `certificates`: None where none are."""
         self._store = store
         self._clock = clock
         self._signed = signed
+        self._certificates = certificates
         self._revocations: SignedRevocations | None = None  # of signed tokens; None: not known
         self._cached: dict[bytes, _Entry] = {}
         self._rejected: set[bytes] = set()
@@ -141,6 +163,8 @@ class Authenticator:
         principals = await self._verified(request)
         for principal in principals:
             if scope in principal.scopes:
+                if principal.kind == "device":
+                    await self._check_certificate(principal, request)
                 if principal.is_limited and not heeds_stations:
                     await self._check_station(principal, request)
                 request.scope[ACCEPTED] = scope
@@ -170,6 +194,19 @@ class Authenticator:
                     # Whose a station is takes a look at the registry.
                     return None if principal.organisation is not None else principal
         return None
+
+    def known_by_certificate(self, certificate: bytes, authorization: bytes | None, scope: Scope) -> Principal | None:
+        """As `known`, for a request that has this certificate, and maybe a token."""
+        if authorization is not None:
+            by_token = self.known(authorization, scope)
+            if by_token is None or by_token.kind != "device" or self._certificates is None:
+                return by_token
+            device = self._certificates.known(certificate)
+            return by_token if device is not None and _agree(by_token, device) else None
+        if self._certificates is None or not self._is_fresh():
+            return None
+        device = self._certificates.known(certificate)
+        return device if device is not None and scope in device.scopes else None
 
     def check_of(self, request: HTTPConnection) -> TokenCheck:
         """For a response that goes on for long: whether the token of this request, which was accepted, still is. One
@@ -215,6 +252,14 @@ class Authenticator:
         if not await self._store.sees(principal.bound, station_id):
             raise Problem(404, f"there is no station {station_id}")
 
+    async def _check_certificate(self, device: Principal, request: HTTPConnection) -> None:
+        """Raises Problem 401 and 403 where the request has a certificate that contradicts the device's token."""
+        certificate: bytes | None = request.scope.get(CERTIFICATE)
+        if certificate is None or self._certificates is None:
+            return
+        if not _agree(device, await self._certificates.identify(certificate)):
+            raise Problem(403, "the client certificate is of a station that the token is not for: send one of the two")
+
     async def _verified(self, request: HTTPConnection) -> tuple[Principal, ...]:
         """What the request's token stands for. It is verified once a request."""
         principals: tuple[Principal, ...] | None = request.scope.get(PRINCIPALS)
@@ -226,10 +271,10 @@ class Authenticator:
         """The token's principals, its request counted. Raises as `authenticate`, and Problem 429."""
         limits = limits_of(request.scope)
         if limits is None:
-            return await self._principals(bearer_token(request))
+            return await self._principals_of(request)
         address = address_of(request.scope)
         try:
-            principals = await self._principals(bearer_token(request), _Guesses(limits, address))
+            principals = await self._principals_of(request, _Guesses(limits, address))
         except Problem as refused:
             if refused.status == 401:
                 limits.fail(address)
@@ -243,6 +288,15 @@ class Authenticator:
         else:
             limits.fail(address)
         return principals
+
+    async def _principals_of(self, request: HTTPConnection, guesses: _Guesses | None = None) -> tuple[Principal, ...]:
+        """Those of its token, or of its certificate where it has no token."""
+        certificate: bytes | None = request.scope.get(CERTIFICATE)
+        if certificate is None or self._certificates is None or has_authorization(request):
+            return await self._principals(bearer_token(request), guesses)
+        if not self._is_fresh():
+            await self._refresh()
+        return (await self._certificates.identify(certificate, guesses),)
 
     async def _principals(self, token: str, guesses: _Guesses | None = None) -> tuple[Principal, ...]:
         """One principal for a stored token, one for each role of a signed one. `guesses`: those of the address that
@@ -325,16 +379,23 @@ class Authenticator:
     def _send_query(self) -> _Query:
         """Query in the thread which cached tokens are no longer valid."""
         self._rejected.clear()
+        stations: dict[str, str] = {}
+        if self._certificates is not None:
+            self._certificates.retry()
+            stations = self._certificates.stations
         if self._signed is not None:
             self._signed.keys.poll()
-        asked = self._thread.submit(self._ask, list(self._cached), self._revocations)
+        asked = self._thread.submit(self._ask, list(self._cached), stations, self._revocations)
         query = self._query = _Query(self._clock.monotonic_s(), asked)
         return query
 
-    def _ask(self, token_hashes: list[bytes], revocations: SignedRevocations | None) -> _Answer:
+    def _ask(
+        self, token_hashes: list[bytes], stations: dict[str, str], revocations: SignedRevocations | None
+    ) -> _Answer:
         known = revocations or NONE_REVOKED
         gone = self._store.gone(token_hashes)
-        return _Answer(gone, known if self._signed is None else self._store.signed_revocations(known))
+        moved = self._store.certificates_moved(stations) if stations else set()
+        return _Answer(gone, moved, known if self._signed is None else self._store.signed_revocations(known))
 
     def _apply_result(self, query: _Query) -> None:
         """Drop tokens that are no longer valid from the cache."""
@@ -343,9 +404,11 @@ class Authenticator:
         if error is not None:
             self._extend_in_outage(error)
             return
-        gone, revocations = query.result.result()
+        gone, moved, revocations = query.result.result()
         for token_hash in gone:
             self._cached.pop(token_hash, None)
+        if self._certificates is not None:
+            self._certificates.forget(moved)
         if self._signed is not None and revocations is not self._revocations:
             self._signed.set_revocations(revocations)
         self._revocations = revocations
@@ -373,6 +436,8 @@ class Authenticator:
         now_s = self._clock.monotonic_s()
         if now_s - self._checked_s >= OUTAGE_S:
             self._cached.clear()
+            if self._certificates is not None:
+                self._certificates.clear()
             self._revocations = None
         unforeseen = None if isinstance(error, Unavailable) else error
         _log.warning("revocations_unknown", error=str(error), remembered=len(self._cached), exc_info=unforeseen)
@@ -387,6 +452,11 @@ async def _signed_by_a_key_of(signed: SignedTokens, token: str) -> tuple[Princip
         if not await signed.keys.refresh():
             raise
     return signed.verify(token)
+
+
+def _agree(token: Principal, certificate: Principal) -> bool:
+    """Whether the token is for the station of the certificate."""
+    return all(token.covers(station_id) for station_id in certificate.stations or ())
 
 
 def _station_in_path(request: HTTPConnection) -> str | None:

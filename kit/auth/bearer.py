@@ -50,6 +50,11 @@ def bearer_token(request: HTTPConnection) -> str:
     raise unauthorized("a token is needed: Authorization: Bearer <token>", invalid=False)
 
 
+def has_authorization(request: HTTPConnection) -> bool:
+    """Whether it has the header, whatever is in it."""
+    return any(key == b"authorization" for key, _ in request.scope["headers"])
+
+
 def asker_of(scope: ASGIScope) -> Hashable:
     """Who sent the request: the token's id once it is verified, however it was written; until then the token, or the
     address."""

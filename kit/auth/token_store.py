@@ -7,7 +7,7 @@ stored hashed.
 import hashlib
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -18,6 +18,7 @@ from kit.audit.recording import record
 from kit.auth.revocations import SignedRevocations
 from kit.auth.scopes import Kind, Scope, scopes_of
 from kit.auth.station_filter import EVERY_STATION, StationFilter, sees
+from kit.auth.token_lifetimes import UNBOUNDED, TokenLifetimes
 from kit.clock import format_rfc3339
 from kit.database.postgres import Database
 
@@ -36,11 +37,13 @@ PREFIXES: Final[dict[Kind, str]] = {
 # 43 base64url characters hold 256 bits.
 _TOKEN: Final = re.compile(f"(?:{'|'.join(PREFIXES.values())})[A-Za-z0-9_-]{{43}}", re.ASCII)
 _COLUMNS: Final = """id, kind, label, stations, organisation, subject, scopes, created_at, expires_at, last_used_at,
-revoked_at, previous_expires_at"""
+revoked_at, previous_expires_at, idle_from"""
 _INSERT: Final = f"""INSERT INTO access.token
     (id, kind, hash, label, stations, organisation, subject, scopes, expires_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING {_COLUMNS}"""  # noqa: S608  # the names above
-_VALID: Final = "revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())"
+# $2: how long one may be unused, but for devices'; null: for ever.
+_VALID: Final = """revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())
+AND (kind = 'device' OR $2::interval IS NULL OR greatest(last_used_at, idle_from) > clock_timestamp() - $2::interval)"""
 # Both hashes have an index of their own.
 _FIND: Final = f"""SELECT kind, id, stations, organisation, subject, scopes, expires_at FROM access.token
 WHERE hash = $1 AND {_VALID}
@@ -54,10 +57,12 @@ AND NOT EXISTS (
     WHERE previous_hash = asked.hash AND previous_expires_at > clock_timestamp() AND {_VALID}
 )"""  # noqa: S608  # the text above
 _ROTATE: Final = f"""UPDATE access.token SET
-    previous_hash = hash, previous_expires_at = clock_timestamp() + $3, hash = $2, expires_at = coalesce($4, expires_at)
+    previous_hash = hash, previous_expires_at = clock_timestamp() + $4, hash = $3, expires_at = $5,
+    idle_from = clock_timestamp()
 WHERE id = $1 AND {_VALID} RETURNING {_COLUMNS}"""  # noqa: S608  # the text above
 _REVOKE: Final = f"""UPDATE access.token SET revoked_at = clock_timestamp()
 WHERE id = $1 AND revoked_at IS NULL RETURNING {_COLUMNS}"""  # noqa: S608  # the names above
+_TO_ROTATE: Final = "SELECT kind, expires_at, clock_timestamp() AS now FROM access.token WHERE id = $1 FOR UPDATE"
 _USED: Final = """UPDATE access.token SET last_used_at = clock_timestamp() WHERE id = ANY($1::uuid[])"""
 _LIST: Final = f"SELECT {_COLUMNS} FROM access.token ORDER BY created_at, id"  # noqa: S608  # our own names
 # One row without values where there is none. A hash of all ids: one that commits late has a smaller one than others.
@@ -72,17 +77,19 @@ _REVOKE_SIGNED: Final = """INSERT INTO access.signed_token_revocation (jti, subj
 VALUES ($1, $2, $3)"""
 _FORGET_SIGNED: Final = """DELETE FROM access.signed_token_revocation
 WHERE coalesce(issued_before, revoked_at) < clock_timestamp() - $1::interval"""
+_CERTIFICATE_STATIONS: Final = "SELECT certificate_subject, station_id FROM stations.certificate_stations($1::text[])"
 _CLOCKS: Final = timedelta(days=1)  # between the issuer's clock, ours and the database's, leeway included
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The identity that a verified token stands for."""
+    """The identity that a verified token, or client certificate, stands for."""
 
     kind: Kind
     token_id: UUID
     stations: frozenset[str] | None  # upper case; None: all
-    subject: str | None = None  # a driver's id, or the subject of a signed token; None: a stored token of another kind
+    # A driver's id, the subject of a signed token, the station of a certificate; None: a stored token of another kind.
+    subject: str | None = None
     limited_to: frozenset[Scope] | None = None  # of the role's scopes; None: all
     expires_s: float | None = None  # since 1970; None: never
     organisation: str | None = None  # whose stations it is for; None: all
@@ -148,6 +155,12 @@ class StoredToken:
     last_used_at: datetime | None  # some minutes late
     revoked_at: datetime | None
     previous_expires_at: datetime | None  # until when the secret before the last rotation is, or was, valid
+    idle_from: datetime  # since when its uses count: its issue or its last rotation
+
+    @property
+    def unused_since(self) -> datetime:
+        """Its last use, or since when there was none."""
+        return self.idle_from if self.last_used_at is None else max(self.last_used_at, self.idle_from)
 
 
 def well_formed(token: str) -> bool:
@@ -173,10 +186,11 @@ def hash_of(token: str) -> bytes:
 class TokenStore:
     """The tokens in the database. Every method raises Unavailable when it does not answer."""
 
-    def __init__(self, database: Database, actor: Actor | None = None) -> None:
+    def __init__(self, database: Database, actor: Actor | None = None, lifetimes: TokenLifetimes = UNBOUNDED) -> None:
         """`actor`: who issues and revokes, for the audit; None: who sent the request that is handled, or the system."""
         self._database = database
         self._actor = actor
+        self._lifetimes = lifetimes
 
     async def issue(
         self,
@@ -190,10 +204,11 @@ class TokenStore:
         expires_at: datetime | None = None,
     ) -> tuple[str, StoredToken]:
         """A new token, for these stations or all (None), of this organisation or any (None), with these of its role's
-        scopes or all (None), and its entry in the list. The token cannot be shown again.
+        scopes or all (None), and its entry in the list. The token cannot be shown again. `expires_at` None: as late as
+        its kind may.
 
-        Raises ValueError where a driver's token has no valid subject, or another kind's has one, and where a device's
-        has an organisation or the organisation is no name.
+        Raises LifetimeTooLong, and ValueError where a driver's token has no valid subject, or another kind's has one,
+        and where a device's has an organisation or the organisation is no name.
         """
         if organisation is not None and (kind == "device" or not valid_organisation(organisation)):
             raise ValueError(f"organisation {organisation!r} of a token of kind {kind}")
@@ -203,6 +218,8 @@ class TokenStore:
         bound = None if stations is None else sorted({station.upper() for station in stations})
         limited = None if scopes is None else sorted(set(scopes))
         async with self._database.transaction() as connection:
+            now = await connection.fetchval("SELECT clock_timestamp()")
+            expires_at = self._lifetimes.expiry(kind, now, expires_at)
             values = (uuid4(), kind, hash_of(token), label, bound, organisation, subject, limited, expires_at)
             row = await connection.fetchrow(_INSERT, *values)
             if row is None:
@@ -217,14 +234,21 @@ class TokenStore:
         self, token_id: UUID, overlap: timedelta, expires_at: datetime | None = None
     ) -> tuple[str, StoredToken] | None:
         """A new secret for the same token; the one that it replaces is valid for the overlap, and one before that no
-        longer. `expires_at`: of the token from now on (None: as it was). None where there is no valid token of this id.
+        longer. `expires_at`: of the token from now on (None: as it was, but no later than its kind may). None where
+        there is no valid token of this id. Raises LifetimeTooLong.
         """
         async with self._database.transaction() as connection:
-            row = await connection.fetchrow("SELECT kind FROM access.token WHERE id = $1", token_id)
+            row = await connection.fetchrow(_TO_ROTATE, token_id)
             if row is None:
                 return None
-            token = PREFIXES[row["kind"]] + secrets.token_urlsafe(32)
-            row = await connection.fetchrow(_ROTATE, token_id, hash_of(token), overlap, expires_at)
+            kind, before, now = row
+            if expires_at is None:
+                ends = self._lifetimes.renewed(kind, now, before)
+            else:
+                ends = self._lifetimes.expiry(kind, now, expires_at)
+            token = PREFIXES[kind] + secrets.token_urlsafe(32)
+            values = (token_id, self._lifetimes.unused_max, hash_of(token), overlap, ends)
+            row = await connection.fetchrow(_ROTATE, *values)
             if row is None:
                 return None
             stored = _stored(*row)
@@ -267,8 +291,9 @@ class TokenStore:
         return [_stored(*row) for row in rows]
 
     async def find(self, token_hash: bytes) -> Principal | None:
-        """The principal of the token with this hash; None where there is none, or it is revoked or expired."""
-        row = await self._database.fetchrow(_FIND, token_hash)
+        """The principal of the token with this hash; None where there is none, or it is revoked, expired or unused for
+        too long."""
+        row = await self._database.fetchrow(_FIND, token_hash, self._lifetimes.unused_max)
         if row is None:
             return None
         kind, token_id, stations, organisation, subject, scopes, expires_at = row
@@ -286,9 +311,20 @@ class TokenStore:
         """Whether the station passes the filter now."""
         return await sees(self._database, only, station_id)
 
+    async def certificate_station(self, common_name: str) -> str | None:
+        """The station whose client certificate has this common name; None: there is none."""
+        row = await self._database.fetchrow(_CERTIFICATE_STATIONS, [common_name])
+        return None if row is None else str(row["station_id"])
+
+    def certificates_moved(self, stations: Mapping[str, str]) -> set[str]:
+        """Those of these common names that are no longer of the station given with each. Blocks as `gone` does."""
+        now = dict(self._database.fetch_blocking(_CERTIFICATE_STATIONS, list(stations)))
+        return {name for name, station_id in stations.items() if now.get(name) != station_id}
+
     def gone(self, token_hashes: Iterable[bytes]) -> set[bytes]:
         """Those of `token_hashes` that are no longer valid. Blocks: it is for one thread besides the event loop's."""
-        return {bytes(gone) for (gone,) in self._database.fetch_blocking(_GONE, list(token_hashes))}
+        rows = self._database.fetch_blocking(_GONE, list(token_hashes), self._lifetimes.unused_max)
+        return {bytes(gone) for (gone,) in rows}
 
     def signed_revocations(self, known: SignedRevocations) -> SignedRevocations:
         """Those of signed tokens: `known` where they are the same. Blocks as `gone` does."""

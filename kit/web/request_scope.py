@@ -8,6 +8,8 @@ PRINCIPALS: Final = "voltstream.principals"
 """Key in the scope of a request whose token is verified: its principals."""
 PRINCIPAL: Final = "voltstream.principal"
 """Key in the scope of a request whose token was accepted: for which principal first, by the route's rules."""
+CERTIFICATE: Final = "voltstream.client_certificate"
+"""Key in the scope of a request whose client showed a trusted proxy a certificate: its header's value."""
 
 
 def selected_route(scope: Scope) -> object:

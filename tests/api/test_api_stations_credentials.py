@@ -1,5 +1,7 @@
 """Credentials of chargers: whoever has them may be recognized by them, and nobody is shown the password."""
 
+import asyncio
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -7,11 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from api.stations import declaration
 from kit.auth.passwords import hashed, matches
+from kit.auth.token_store import TokenStore
+from kit.database.postgres import open_database
 from tests.api.stations_app import StationsApp
 
 OLDER = "GM/8plVTNY2Jr5+H+TMEUW0SMD0/pCcA0XgAgW7i7jw="
 PASSWORD = "correct-horse-battery"  # noqa: S105  # of a test
+BY_CERTIFICATE = "SELECT * FROM stations.certificate_stations(ARRAY['a.example', 'A.example', 'C.example', ''])"
+MIGRATIONS = Path(declaration.__file__).parent / "migrations"
 ASKED = "SELECT * FROM stations.charger_credentials(ARRAY['A', 'B', 'a'])"
 
 
@@ -33,6 +40,55 @@ async def test_a_password_is_verified_and_never_shown(stations: StationsApp) -> 
     await stations.ask("DELETE", "/A/credentials", 204)
     await stations.ask("DELETE", "/A/credentials", 404)
     assert stations.rows(ASKED) == []
+
+
+async def test_a_certificate_is_one_station_s(stations: StationsApp) -> None:
+    for station_id in "ABC":
+        await stations.ask("PUT", f"/{station_id}", 201, {})
+    given = {"certificate_subject": "a.example"}
+    await stations.ask("PUT", "/A/credentials", 200, given)
+    await stations.ask("PUT", "/A/credentials", 200, {**given, "password": PASSWORD})
+    refused = await stations.ask("PUT", "/B/credentials", 409, given)
+    assert "another station's" in refused["detail"]
+    await stations.ask("GET", "/B/credentials", 404)
+    assert stations.rows(BY_CERTIFICATE) == [("a.example", "A")]
+    await stations.ask("DELETE", "/A/credentials", 204)
+    await stations.ask("PUT", "/B/credentials", 200, given)
+    assert stations.rows(BY_CERTIFICATE) == [("a.example", "B")]
+    await stations.ask("DELETE", "/B", 204, match="*")
+    assert stations.rows(BY_CERTIFICATE) == []
+
+
+async def test_what_several_stations_had_before_identifies_none_until_one_is_given_it(stations: StationsApp) -> None:
+    given = {"certificate_subject": "a.example"}
+    for station_id in "ABC":
+        await stations.ask("PUT", f"/{station_id}", 201, {})
+        await stations.ask("PUT", f"/{station_id}/credentials", 200, {"certificate_subject": f"{station_id}.example"})
+    with psycopg.connect(stations.url, autocommit=True) as connection:
+        connection.execute("DROP INDEX stations.credential_certificate_key")
+        connection.execute("ALTER TABLE stations.credential DROP COLUMN certificate_shared")
+        connection.execute("DROP FUNCTION stations.certificate_stations(text[])")
+        connection.execute("UPDATE stations.credential SET certificate_subject = 'a.example' WHERE station_id <> 'C'")
+        connection.execute((MIGRATIONS / "0010.certificate_subjects.sql").read_bytes())
+    assert stations.rows(BY_CERTIFICATE) == [("C.example", "C")]
+    assert (await stations.ask("GET", "/B/credentials", 200))["certificate_subject"] == "a.example"
+    await stations.ask("PUT", "/B/credentials", 200, given)
+    await stations.ask("PUT", "/A/credentials", 409, given)
+    assert set(stations.rows(BY_CERTIFICATE)) == {("a.example", "B"), ("C.example", "C")}
+
+
+async def test_the_authenticator_finds_the_station_of_a_certificate(stations: StationsApp) -> None:
+    await stations.ask("PUT", "/A", 201, {})
+    await stations.ask("PUT", "/A/credentials", 200, {"certificate_subject": "a.example"})
+    database = await open_database(stations.url, name="access", connections_max=1)
+    try:
+        store = TokenStore(database)
+        assert [await store.certificate_station(name) for name in ("a.example", "A.example", "")] == ["A", None, None]
+        asked = {"a.example": "A", "b.example": "B"}
+        assert await asyncio.to_thread(store.certificates_moved, asked) == {"b.example"}
+        assert await asyncio.to_thread(store.certificates_moved, {"a.example": "B"}) == {"a.example"}
+    finally:
+        await database.close()
 
 
 async def test_a_retired_station_loses_its_credentials(stations: StationsApp) -> None:

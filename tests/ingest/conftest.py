@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import threading
 import uuid
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import httpx
@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from ingest.declaration import Ingest
 from ingest.settings import IngestSettings
 from kit.auth.authenticator import Authenticator
+from kit.auth.client_certificates import ClientCertificates
 from kit.auth.token_store import Principal, hash_of
 from kit.clock import Clock, SystemClock
 from kit.errors import Overloaded, Unavailable
@@ -25,9 +26,23 @@ DEVICE = "vsd_" + "d" * 43
 BOUND_DEVICE = "vsd_" + "b" * 43
 OPERATOR = "vso_" + "o" * 43
 
+# RFC 9440, self-signed, valid till 2100: of cp1.example, which is the station CP1's, and of nobody.example.
+CERTIFICATE = (
+    b":MIIBGjCBwaADAgECAgEBMAoGCCqGSM49BAMCMBYxFDASBgNVBAMMC2NwMS5leGFtcGxlMCAXDTAwMDEwMTAwMDAwMFoYDzIxMDAw"
+    b"MTAxMDAwMDAwWjAWMRQwEgYDVQQDDAtjcDEuZXhhbXBsZTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABHW/tJDBEble0TSpwKYI"
+    b"q1JmmryDlqZNHQUAa9QvfQxx+JWkOvH/W0ixY3h65hEBkmhFLT0UH5ZYUa5GkG4FNb4wCgYIKoZIzj0EAwIDSAAwRQIgTCf69hqP"
+    b"AHNGpZrz86a2/UCwIdOAoVzXTbUFUFrWIpoCIQDVy6XHFQeCOCb5KsV2ey8kNySAOP4zR2wk4BnsvtqWLg==:"
+)
+NOBODYS_CERTIFICATE = (
+    b":MIIBIDCBx6ADAgECAgEBMAoGCCqGSM49BAMCMBkxFzAVBgNVBAMMDm5vYm9keS5leGFtcGxlMCAXDTAwMDEwMTAwMDAwMFoYDzIx"
+    b"MDAwMTAxMDAwMDAwWjAZMRcwFQYDVQQDDA5ub2JvZHkuZXhhbXBsZTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABB8Qh7Ieb6N6"
+    b"FzZJqGfWoRJd6QbnPp0Map9aBiX4ceiAxTX8yPakU5GKMOPVQQUzn52rOvhkhDQ/2UhW87B77L8wCgYIKoZIzj0EAwIDSAAwRQIh"
+    b"AKFtVYQ1JJuVLIgR6A8QitpxmyjwOtIxTP7xvMRlPsu9AiBvjBy8AU0FWqv/zH61Sm2gZUFlVuyjkNLlPhm8kQO5bQ==:"
+)
+
 
 class Tokens:
-    """Stands in for the database's tokens."""
+    """Stands in for the database's tokens and certificates."""
 
     principals = {  # noqa: RUF012  # never changed
         hash_of(DEVICE): Principal("device", uuid.UUID(int=1), None),
@@ -38,7 +53,13 @@ class Tokens:
     async def find(self, token_hash: bytes) -> Principal | None:
         return self.principals.get(token_hash)
 
+    async def certificate_station(self, common_name: str) -> str | None:
+        return {"cp1.example": "CP1", "cp2.example": "CP2"}.get(common_name)
+
     def gone(self, token_hashes: Iterable[bytes]) -> set[bytes]:
+        return set()
+
+    def certificates_moved(self, stations: Mapping[str, str]) -> set[str]:
         return set()
 
     async def record_use(self, token_ids: Iterable[object]) -> None:
@@ -94,7 +115,8 @@ SETTINGS = IngestSettings.model_validate(
 def make_gateway_app(log: ControlledLog, live: InProcessLive, clock: Clock | None = None) -> tuple[FastAPI, Ingest]:
     registry = CollectorRegistry()
     clock = clock or SystemClock()
-    authenticator = Authenticator(Tokens(), clock)  # type: ignore[arg-type]  # has the methods of TokenStore that it calls
+    tokens = Tokens()
+    authenticator = Authenticator(tokens, clock, None, ClientCertificates(tokens, clock))  # type: ignore[arg-type]  # has the methods of TokenStore that it calls
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

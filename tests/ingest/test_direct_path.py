@@ -7,11 +7,14 @@ is the same in every run. What they wrote to their logs, their metrics and their
 import asyncio
 import gzip
 import re
+import ssl
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Any, Final
+from urllib.parse import quote
 
 import msgspec
 import pyarrow as pa
@@ -35,7 +38,16 @@ from kit.web.serving.protocol import DirectProtocol
 from kit.web.serving.proxies import TrustedProxies
 from kit.web.serving.server import config_of
 from schemas.frame import decode_body, decode_header
-from tests.ingest.conftest import BOUND_DEVICE, DEVICE, OPERATOR, SETTINGS, ControlledLog, make_gateway_app
+from tests.ingest.conftest import (
+    BOUND_DEVICE,
+    CERTIFICATE,
+    DEVICE,
+    NOBODYS_CERTIFICATE,
+    OPERATOR,
+    SETTINGS,
+    ControlledLog,
+    make_gateway_app,
+)
 from tests.ingest.wire_strategies import NOW_MS, as_json, items, plain_items
 
 _EXCHANGE_S: Final = 60  # only prevents hanging
@@ -50,6 +62,8 @@ _TRACEPARENT: Final = f"00-{_TRACE_ID}-b7ad6b7169203331-01".encode()
 
 
 _PROXY: Final = "10.0.0.1"  # which is trusted
+_BY_CERTIFICATE: Final = (b"Client-Cert", CERTIFICATE)
+_DER: Final = b64decode(CERTIFICATE.strip(b":"))
 
 
 class Wire(asyncio.Transport):
@@ -112,7 +126,7 @@ class Side:
         if not direct:
             del self.app.state.direct_routes
         bounds = ConnectionBounds(ConnectionLimits(1_000_000, 1_000_000), self.app.state.connection_metrics)
-        self._config = config_of(self.app, bounds, proxies=TrustedProxies.of(_PROXY))
+        self._config = config_of(self.app, bounds, proxies=TrustedProxies.of(_PROXY, "client-cert"))
         self._config.load()
         self._protocol: Any = self._config.http_protocol_class
         assert issubclass(self._protocol, DirectProtocol) == direct
@@ -205,6 +219,7 @@ class Twins:
         self.clock.advance(REVOCATION_S)
         for token in (DEVICE, BOUND_DEVICE, OPERATOR):
             self.compare(Piece(request(authorization=[b"Bearer " + token.encode()])))
+        self.compare(Piece(request(authorization=[], headers=[_BY_CERTIFICATE])))
 
     def compare(self, *pieces: Piece, log: str = "fine", all_answered: bool = True) -> list[int]:
         """Let both answer. The statuses, once everything is found to be equal."""
@@ -341,6 +356,10 @@ _HEADERS: Final = [
     *((b"Content-Length", b"2"), (b"Content-Length", b"+2"), (b"Transfer-Encoding", b"chunked")),
     *((b"X-Empty", b""), (b"X-Nul", b"\0"), (b"bad name", b"x"), (b"Cookie", b"a=b"), (b"X-Text", b"\xc3\xa9")),
 ]
+_CERTIFICATES: Final = [
+    *(CERTIFICATE, NOBODYS_CERTIFICATE, CERTIFICATE + b", " + CERTIFICATE, CERTIFICATE[:-1], b"", b"::", b"::, ::"),
+    *(b":AAAA:", b"x", b"\xff", b":" + b"A" * 20_000 + b":", quote(ssl.DER_cert_to_PEM_cert(_DER), safe="").encode()),
+]
 _METHODS: Final = [b"GET", b"HEAD", b"PUT", b"OPTIONS", b"post", b"TRACE"]
 _ENDS: Final = [b"?", b"?strict=true", b"?strict=maybe", b"?stict=1", b"/", b"/x", b"#a", b"%2f", b";a", b"\xe9"]
 _TARGETS: Final = [
@@ -357,6 +376,15 @@ _ODDITIES: Final[list[dict[str, Any]]] = [
     *({"authorization": tokens} for tokens in _TOKENS),
     *({"chunk_bytes": size} for size in (1, 70, 9_000)),
     *({"body": b" " * (SETTINGS.body_bytes_max + more)} for more in (1, 2 * SETTINGS.body_bytes_max)),
+    *({"authorization": [], "headers": [(b"Client-Cert", one)]} for one in _CERTIFICATES),
+    *({"authorization": [b""], "headers": [(b"Client-Cert", one)]} for one in _CERTIFICATES[:3]),
+    *(
+        {"authorization": [b"Bearer " + token.encode()], "headers": [(b"Client-Cert", one)]}
+        for one in _CERTIFICATES
+        for token in (DEVICE, BOUND_DEVICE, OPERATOR)
+    ),
+    {"authorization": [], "headers": [_BY_CERTIFICATE, _BY_CERTIFICATE]},
+    {"authorization": [], "headers": [(b"SSL-Client-Cert", CERTIFICATE)]},
     {"version": b"1.0", "headers": [(b"Connection", b"keep-alive")]},
     {"content_type": None},
     {"body": b"", "headers": [(b"Content-Encoding", b"gzip")]},
@@ -367,10 +395,11 @@ _ODDITIES: Final[list[dict[str, Any]]] = [
 def _ordinary_requests(draw: st.DrawFn) -> dict[str, Any]:
     token = draw(st.sampled_from([DEVICE, BOUND_DEVICE, OPERATOR]))
     known = [(b"X-Correlation-ID", _GIVEN_ID)] if draw(st.booleans()) else []
+    by_certificate = draw(st.integers(0, 3)) == 0
     return {
         "body": draw(_ordinary | _json_bodies),
-        "authorization": [b"Bearer " + token.encode()],
-        "headers": known,
+        "authorization": [] if by_certificate else [b"Bearer " + token.encode()],
+        "headers": [*known, _BY_CERTIFICATE] if by_certificate else known,
     }
 
 
@@ -558,6 +587,9 @@ def _framework_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         (request(gzip.compress(as_json([reading()] * 400)), headers=[(b"Content-Encoding", b"gzip")]), 202),
         (request(as_json(reading(seq=-1))), 422),
         (request(as_json(reading(station_id="CP2")), authorization=[b"Bearer " + BOUND_DEVICE.encode()]), 403),
+        (request(as_json(reading()), authorization=[], headers=[_BY_CERTIFICATE]), 202),
+        (request(as_json(reading()), headers=[_BY_CERTIFICATE]), 202),
+        (request(as_json(reading(station_id="CP2")), authorization=[], headers=[_BY_CERTIFICATE]), 403),
         (request(b"{"), 400),
         (request(content_type=b"text/plain"), 415),
     ],
@@ -581,6 +613,18 @@ def test_of_a_refused_request_the_address_is_audited_that_a_trusted_proxy_says(t
             twins.answers_of(side, Piece(sent))
             entries, _ = side.audited()
             assert [(entry.status, entry.address) for entry in entries] == [(403, address)]
+
+
+def test_what_a_certificate_sends_is_audited_by_its_station(twins: Twins) -> None:
+    twins.know_tokens()
+    sent = request(as_json(reading(station_id="CP2")), authorization=[], headers=[_BY_CERTIFICATE])
+    for side in (twins.direct, twins.plain):
+        twins.answers_of(side, Piece(sent))
+        ([entry], _) = side.audited()
+        assert (entry.actor, entry.token, entry.status) == ("device/CP1", "certificate", 403)
+        twins.answers_of(side, Piece(request(as_json(reading()), authorization=[], headers=[_BY_CERTIFICATE])))
+        _, counted = side.audited()
+        assert counted.requests == {entry.token_id: 1}
 
 
 @pytest.mark.parametrize("before", [0, 1])

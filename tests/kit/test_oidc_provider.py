@@ -23,7 +23,7 @@ from kit.auth.authenticator import REVOCATION_S, Authenticator
 from kit.auth.jwks import READ_AGAIN_S, READ_EVERY_S
 from kit.auth.signed_tokens import SignedTokens
 from kit.auth.token_store import Principal, TokenStore
-from kit.clock import ManualClock, SystemClock
+from kit.clock import ManualClock, SystemClock, from_ms
 from kit.database.postgres import Database
 from kit.web.app import Problem
 from tests.private_servers import PrivateServers
@@ -65,7 +65,11 @@ class Identity:
         return str(answer.json()["access_token"])
 
     async def user_token(self, name: str) -> str:
-        """By code and PKCE: sign in, consent, and exchange the code."""
+        """The access token of who signs in."""
+        return (await self.signed_in(name))["access_token"]
+
+    async def signed_in(self, name: str) -> dict[str, str]:
+        """Tokens by code and PKCE: sign in, consent, and exchange the code."""
         verifier = secrets.token_urlsafe(48)
         challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
         web = {"client_id": "web", "redirect_uri": CALLBACK}
@@ -90,10 +94,26 @@ class Identity:
                 answer = await self.client.get(location)
         raise AssertionError("no end of redirects")
 
-    async def _exchanged(self, asked: dict[str, str]) -> str:
+    async def _exchanged(self, asked: dict[str, str]) -> dict[str, str]:
         answer = await self.client.post("/token", data=asked)
         assert answer.status_code == 200, answer.text
-        return str(answer.json()["access_token"])
+        tokens: dict[str, str] = answer.json()
+        return tokens
+
+    async def refresh(self, tokens: dict[str, str]) -> httpx.Response:
+        """The answer to who asks for new tokens."""
+        asked = {"grant_type": "refresh_token", "client_id": "web", "refresh_token": tokens["refresh_token"]}
+        return await self.client.post("/token", data=asked)
+
+    async def sign_out(self, tokens: dict[str, str]) -> None:
+        """End the session at the provider."""
+        answer = await self.client.get("/session/end", params={"id_token_hint": tokens["id_token"]})
+        form = re.search(r'action="([^"]+)"', answer.text)
+        secret = re.search(r'name="xsrf" value="(\w+)"', answer.text)
+        assert form, answer.text
+        assert secret, answer.text
+        ended = await self.client.post(html.unescape(form[1]), data={"xsrf": secret[1], "logout": "yes"})
+        assert ended.is_redirect, ended.text
 
     async def principal(self, token: str) -> Principal:
         headers = [(b"authorization", f"Bearer {token}".encode())]
@@ -178,6 +198,24 @@ async def test_a_role_that_is_taken_away_is_gone_with_the_next_token_and_the_one
     identity.clock.advance(REVOCATION_S)
     assert "revoked" in await identity.refusal(before)
     await identity.principal(after)
+
+
+async def test_who_signs_out_gets_no_new_token_and_the_last_one_ends_by_revocation(identity: Identity) -> None:
+    """As whatever the provider tells of it calls: `voltstream token revoke --subject`."""
+    first = await identity.signed_in("alice")
+    renewed = await identity.refresh(first)
+    assert renewed.status_code == 200, renewed.text
+    tokens = renewed.json()
+    await identity.principal(tokens["access_token"])
+    await identity.sign_out(first)
+    refused = await identity.refresh(tokens)
+    assert (refused.status_code, refused.json()["error"]) == (400, "invalid_grant")
+    assert (await identity.principal(tokens["access_token"])).subject == "alice", "a signed token is what it is"
+    issued_s = jwt.decode(tokens["access_token"], options={"verify_signature": False})["iat"]
+    await identity.store.revoke_signed(subject="alice", issued_before=from_ms(issued_s * 1_000 + 1))
+    identity.clock.advance(REVOCATION_S)
+    for token in (first["access_token"], tokens["access_token"]):
+        assert "revoked" in await identity.refusal(token)
 
 
 async def test_all_tokens_of_a_person_end_at_once(identity: Identity) -> None:

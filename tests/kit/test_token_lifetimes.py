@@ -1,5 +1,6 @@
 """Expiry, rotation and last use of stored tokens, and revocation of signed ones; against a real database."""
 
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +17,9 @@ from kit.auth.authenticator import OUTAGE_S, REVOCATION_S, Authenticator
 from kit.auth.errors import InvalidToken
 from kit.auth.key_file import FileKey, TrustedKey
 from kit.auth.revocations import NONE_REVOKED, SignedRevocations
+from kit.auth.scopes import KINDS, Kind
 from kit.auth.signed_tokens import ClaimRules, Keys, SignedTokens
+from kit.auth.token_lifetimes import LifetimeTooLong, TokenLifetimes
 from kit.auth.token_store import TokenStore, hash_of
 from kit.clock import ManualClock, SystemClock, from_ms, to_ms
 from kit.database.postgres import Database
@@ -138,6 +141,106 @@ async def test_of_two_rotations_the_first_secret_ends_and_a_revocation_ends_all(
         await _is_refused(authenticator, secret)
     assert await store.rotate(listed.token_id, HOUR) is None
     assert await store.rotate(uuid4(), HOUR) is None
+
+
+BOUNDS = TokenLifetimes(timedelta(days=365), timedelta(days=90))
+
+
+@pytest.fixture
+def bounded(access: Database) -> TokenStore:
+    return TokenStore(access, lifetimes=BOUNDS)
+
+
+async def test_a_token_of_people_expires_and_a_device_s_only_where_that_is_wanted(bounded: TokenStore) -> None:
+    now = SystemClock().now()
+    for kind in KINDS:
+        subject = "D1" if kind == "driver" else None
+        _, listed = await bounded.issue(kind, subject=subject)
+        _, short = await bounded.issue(kind, subject=subject, expires_at=now + HOUR)
+        assert short.expires_at == now + HOUR
+        if kind == "device":
+            assert listed.expires_at is None
+            await bounded.issue(kind, expires_at=now + timedelta(days=3_000))
+        else:
+            assert listed.expires_at is not None
+            assert now + timedelta(days=365) <= listed.expires_at < now + timedelta(days=366)
+            with pytest.raises(LifetimeTooLong, match="365 days at most"):
+                await bounded.issue(kind, subject=subject, expires_at=now + timedelta(days=366))
+
+
+async def test_a_rotation_ends_what_had_no_end_and_moves_no_other(store: TokenStore, bounded: TokenStore) -> None:
+    now = SystemClock().now()
+    year = timedelta(days=365)
+    cases: list[tuple[Kind, datetime | None, bool]] = [
+        ("operator", None, True),
+        ("operator", now + 3 * year, True),
+        ("operator", now + HOUR, False),
+        ("device", None, False),
+        ("device", now + 3 * year, False),
+    ]
+    for kind, expires_at, moves in cases:
+        _, listed = await store.issue(kind, expires_at=expires_at)  # as before there were bounds
+        made = await bounded.rotate(listed.token_id, HOUR)
+        assert made is not None
+        ends = made[1].expires_at
+        assert (ends is not None and now + year <= ends < now + year + HOUR) if moves else ends == expires_at
+        with pytest.raises(LifetimeTooLong) if kind == "operator" else nullcontext():
+            await bounded.rotate(listed.token_id, HOUR, now + 2 * year)
+
+
+async def test_a_token_that_nobody_uses_is_over_and_one_that_is_used_or_a_device_s_is_not(
+    access: Database, bounded: TokenStore, store: TokenStore, clock: ManualClock
+) -> None:
+    tokens = {kind: await bounded.issue(kind) for kind in ("operator", "auditor", "device")}
+    authenticator = Authenticator(bounded, clock)
+    unlimited = Authenticator(store, clock)
+    for token, _ in tokens.values():
+        await authenticator.authenticate(_request(token))
+    await authenticator.write_uses()
+    await access.execute("UPDATE access.token SET idle_from = idle_from - interval '91 days'")
+    clock.advance(REVOCATION_S)
+    for token, _ in tokens.values():
+        await authenticator.authenticate(_request(token))  # they were used just now
+    await authenticator.stop()
+    await access.execute("UPDATE access.token SET last_used_at = last_used_at - interval '91 days'")
+    clock.advance(REVOCATION_S)
+    for kind, (token, listed) in tokens.items():
+        if kind == "device":
+            await authenticator.authenticate(_request(token))
+        else:
+            assert "expired" in await _is_refused(authenticator, token)
+            assert "expired" in await _is_refused(Authenticator(bounded, clock), token), "nor is it taken up"
+            assert await bounded.rotate(listed.token_id, HOUR) is None, "it is over"
+        await unlimited.authenticate(_request(token))
+    await authenticator.stop()
+    await unlimited.stop()
+
+
+async def test_a_token_that_was_never_used_counts_from_its_issue_or_rotation(
+    access: Database, bounded: TokenStore, store: TokenStore
+) -> None:
+    token, listed = await bounded.issue("operator")
+    assert listed.unused_since == listed.idle_from
+    await access.execute("UPDATE access.token SET idle_from = idle_from - interval '89 days'")
+    assert await bounded.find(hash_of(token)) is not None
+    await access.execute("UPDATE access.token SET idle_from = idle_from - interval '1 day'")
+    assert await bounded.find(hash_of(token)) is None
+    made = await store.rotate(listed.token_id, HOUR)
+    assert made is not None
+    for secret in (token, made[0]):
+        assert await bounded.find(hash_of(secret)) is not None
+
+
+async def test_tokens_from_before_there_was_a_bound_count_from_the_upgrade(access: Database) -> None:
+    await access.execute("ALTER TABLE access.token DROP COLUMN idle_from")
+    await access.execute(
+        "INSERT INTO access.token (id, kind, hash, label, created_at, last_used_at) "
+        "VALUES ($1, 'operator', $2, 'old', now() - interval '2 years', NULL)",
+        uuid4(),
+        hash_of("old"),
+    )
+    await access.execute((Path(auth.__file__).parent / "migrations" / "0006.idle.sql").read_text("utf-8"))
+    assert await TokenStore(access, lifetimes=BOUNDS).find(hash_of("old")) is not None
 
 
 async def test_uses_are_written_together_and_once_however_often_a_token_is_used(

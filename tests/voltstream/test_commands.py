@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from billing.exports.service import ExportFormat
 from kit.auth.scopes import Kind
+from kit.auth.token_lifetimes import TokenLifetimes
 from kit.auth.token_store import StoredToken
 from tests.voltstream.platform import voltstream
 from voltstream.cli.commands.ledger import energy_table, ledger_table
@@ -131,7 +132,7 @@ def test_a_token_that_no_header_can_carry_is_one_line_without_it(token: str) -> 
 
 def stored(kind: Kind, **more: Any) -> StoredToken:
     since = datetime(2026, 11, 28, 12, tzinfo=UTC)
-    given = {"label": "", "created_at": since} | dict.fromkeys(
+    given = {"label": "", "created_at": since, "idle_from": since} | dict.fromkeys(
         (
             "stations",
             "organisation",
@@ -154,15 +155,16 @@ def test_the_list_of_tokens_is_a_line_each_at_80_columns_and_its_ids_are_whole()
         stored("driver", subject="D-4711", expires_at=now + timedelta(days=89, hours=5)),
         stored("support", scopes=("sessions:read",), expires_at=now),
         stored("finance", label="[red]books[/red]", revoked_at=datetime(2026, 11, 29, tzinfo=UTC)),
+        stored("auditor", label="books of 2025", idle_from=now - timedelta(days=90)),
     ]
     console = Console(file=io.StringIO(), width=80)
-    console.print(tokens_table(tokens, now))
+    console.print(tokens_table(tokens, now, TokenLifetimes(unused_max=timedelta(days=90))))
     assert isinstance(console.file, io.StringIO)
     heading, *lines = console.file.getvalue().splitlines()
     assert heading.split() == ["id", "kind", "expires", "used", "for"]
     assert max(map(len, lines)) <= 80
-    shown = ("DE*VLT*E1, DE*V", "2 h", "89 d", "expired", "revoked")
-    purposes = ("DE*VLT*E1, DE*V", "voltstream up", "D-4711", "sessions:read", "[red]books[/red]")
+    shown = ("DE*VLT*E1, DE*V", "2 h", "89 d", "expired", "revoked", "idle")
+    purposes = ("DE*VLT*E1, DE*V", "voltstream up", "D-4711", "sessions:read", "[red]books[/red]", "books of 2025")
     for line, token, part, purpose in zip(lines, tokens, shown, purposes, strict=True):
         assert line.split()[:2] == [str(token.token_id), token.kind]
         assert part in line

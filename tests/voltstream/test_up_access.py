@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from fastapi.routing import iter_route_contexts
 from ingest.gateway import PATH
 from kit.auth.scopes import KINDS, Kind, kinds_with
 from kit.web.route_rules import access_of
+from tests.ingest.conftest import CERTIFICATE
 from tests.voltstream.platform import Up, up, voltstream
 from voltstream.services import all_services
 
@@ -111,8 +113,23 @@ def _operations(platform: Up) -> set[tuple[str, str]]:
     return {(method, path) for path, operations in paths.items() for method in operations}
 
 
+def _post_by_certificate(platform: Up) -> None:
+    """A charger that a proxy on this machine knows, once its credentials are set."""
+    headers = {"Client-Cert": CERTIFICATE.decode()}
+    reading = {"station_id": "cp1", "connector_id": 1, "ts": datetime.now(UTC).isoformat(), "power_w": 1}
+    with httpx.Client(base_url=platform.api, timeout=30, trust_env=False) as client:
+        operator = {"Authorization": f"Bearer {platform.first_line['operator_token']}"}
+        for path, body in (("", {}), ("/credentials", {"certificate_subject": "cp1.example"})):
+            assert client.put(f"/api/v1/stations/CP1{path}", json=body, headers=operator).is_success
+        assert client.post(PATH, json=reading, headers=headers).status_code == 202
+        assert client.post(PATH, json=reading | {"station_id": "CP2"}, headers=headers).status_code == 403
+        assert client.get("/api/v1/stations/CP1", headers=headers).status_code == 403
+
+
 def test_every_operation_is_for_those_that_its_rule_names_and_for_nobody_else(data_dir: Path) -> None:
-    with up(data_dir, "--no-simulator") as platform:
+    proxied = {"trusted_proxies": "127.0.0.1", "client_certificate_header": "client-cert"}
+    with up(data_dir, "--no-simulator", **proxied) as platform:
+        _post_by_certificate(platform)
         rules, operations = _rules(), _operations(platform)
         undeclared = {path for _, path in operations - rules.keys()}
         assert undeclared <= PUBLIC_PATHS, "these need a rule: who may?"
@@ -168,6 +185,8 @@ def test_a_token_is_rotated_listed_and_revoked_by_command(data_dir: Path) -> Non
         scope, station = ("--scope", "telemetry:read"), ("--station", "a")
         (issued,) = run("issue", "--kind", "support", *scope, *station, "--expires", "2h", "--label", "desk")
         assert (issued["scopes"], issued["stations"]) == (["telemetry:read"], ["A"])
+        too_long = voltstream("token", "issue", "--kind", "support", "--expires", "400d", "--data-dir", str(data_dir))
+        assert (too_long.returncode, "365 days at most" in too_long.stderr) == (2, True)
         (rotated,) = run("rotate", issued["id"], "--overlap", "30m")
         assert rotated["previous_expires_at"] < rotated["expires_at"] == issued["expires_at"]
         with httpx.Client(base_url=platform.api, timeout=30, trust_env=False) as client:
@@ -177,6 +196,7 @@ def test_a_token_is_rotated_listed_and_revoked_by_command(data_dir: Path) -> Non
                 assert _status(client, "get", "/api/v1/telemetry/b/live", token) == 403
                 assert _status(client, "get", "/api/v1/telemetry/ledger", token) == 403
         (limited,) = run("issue", "--kind", "operator", "--organisation", "Nord AG")
+        assert limited["expires_at"] is not None
         assert (limited["organisation"], limited["stations"]) == ("Nord AG", None)
         with httpx.Client(base_url=platform.api, timeout=30, trust_env=False) as client:
             assert _status(client, "get", "/api/v1/stations", limited["token"]) == 200

@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from kit.auth.authenticator import Authenticator
+from kit.auth.client_certificates import ClientCertificates
 from kit.auth.signed_tokens import SignedTokens
+from kit.auth.token_lifetimes import TokenLifetimes
 from kit.auth.token_store import TokenStore
 from kit.database.postgres import open_database
 from kit.settings import Settings
@@ -21,8 +23,9 @@ async def open_authenticator(settings: Settings, url: str, web: Web) -> AsyncIte
     """Let `web.app` authenticate requests within the block. Raises Unavailable, ConfigError."""
     signed = SignedTokens.of(settings, web.clock)
     database = await open_database(url, name="voltstream access", role=ACCESS_ROLE, on_query=web.queries.of("access"))
-    store = TokenStore(database)
-    authenticator = Authenticator(store, web.clock, signed)
+    store = TokenStore(database, lifetimes=TokenLifetimes.of(settings))
+    certificates = ClientCertificates(store, web.clock) if settings.client_certificate_header else None
+    authenticator = Authenticator(store, web.clock, signed, certificates)
     try:
         web.watch_database(database)
         web.app.state.authenticator = authenticator

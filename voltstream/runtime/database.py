@@ -27,8 +27,10 @@ from voltstream.services import all_services
 ACCESS: Final = Migrations("access", Path(kit.__file__).parent / "auth" / "migrations")
 ACCESS_ROLE: Final = "access_service"
 AUDIT_ROLE: Final = "audit_writer"  # of every process that serves routes; it adds entries and sees none
+# What the authenticator asks of the registry: whose a station is, and which one a certificate is of.
+ACCESS_READS: Final = ("stations.station_overview", "stations.certificate_stations(text[])")
 OWN_GRANTS: Final = (
-    Grant(ACCESS_ROLE, "access", contracts=(RECORD, "stations.station_overview")),
+    Grant(ACCESS_ROLE, "access", contracts=(RECORD, *ACCESS_READS)),
     Grant(AUDIT_ROLE, contracts=(RECORD_BATCH, COUNT_TELEMETRY)),
 )
 # Of the embedded database's platform. They share one interpreter: while one commits, the other computes. More of them

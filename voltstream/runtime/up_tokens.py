@@ -5,7 +5,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from kit.auth.scopes import Kind
-from kit.auth.token_store import TokenStore, hash_of
+from kit.auth.token_store import Principal, TokenStore, hash_of
+from kit.clock import SystemClock
 from kit.settings import Settings
 from kit.validation import whole_token
 from voltstream.errors import WrongUsage
@@ -13,6 +14,7 @@ from voltstream.runtime.data_folder import database_key, read_entries, write_ent
 
 _FILE: Final = "tokens.json"
 _LABEL: Final = "voltstream up"
+_LEFT_S_MIN: Final = 30 * 86_400.0  # of a token with which `up` begins
 _OWN_HOSTS: Final = ("127.0.0.1", "localhost", "::1")
 
 
@@ -50,7 +52,7 @@ def operator_token(settings: Settings, url: str | None, given: str | None) -> st
 
 
 async def working_tokens(settings: Settings, store: TokenStore) -> Tokens:
-    """Those of the data folder, or where one of them is not valid (any more) a new one in its place."""
+    """Those of the data folder, or where one of them is not valid (any more, or for long) a new one in its place."""
     kept = read_tokens(settings)
     tokens = Tokens(
         await _working(store, "device", kept.device_token if kept else ""),
@@ -61,8 +63,13 @@ async def working_tokens(settings: Settings, store: TokenStore) -> Tokens:
     return tokens
 
 
+def _ends_soon(principal: Principal) -> bool:
+    return principal.expires_s is not None and principal.expires_s < SystemClock().now_ms() / 1000 + _LEFT_S_MIN
+
+
 async def _working(store: TokenStore, kind: Kind, kept: str) -> str:
-    if kept and (principal := await store.find(hash_of(kept))) is not None and principal.kind == kind:
+    principal = await store.find(hash_of(kept)) if kept else None
+    if principal is not None and principal.kind == kind and not _ends_soon(principal):
         return kept
     token, _ = await store.issue(kind, _LABEL)
     return token

@@ -68,7 +68,7 @@ class Web:
         """Serve within the block. Raises ConfigError where the address cannot be listened on."""
         limits = ConnectionLimits(settings.connections_max, settings.connections_per_address_max)
         hosts = [name.strip() for name in settings.hosts.split(",") if name.strip()]
-        proxies = TrustedProxies.of(settings.trusted_proxies)
+        proxies = TrustedProxies.of(settings.trusted_proxies, settings.client_certificate_header)
         port = settings.port if port is None else port
         async with serve(self.app, settings.host, port, limits, hosts, proxies) as server:
             watching = lifespan.spawn(server.wait(), "http server")

@@ -23,7 +23,7 @@ class NewCredentials(StationsModel):
             StringConstraints(min_length=1, max_length=64, pattern=worded(r"^[ -~]+$", "printable ASCII characters")),
         ]
         | None
-    ) = Field(default=None, description="common name of its client certificate")
+    ) = Field(default=None, description="common name of its client certificate, which no other station may have")
 
     @field_validator("password")
     @classmethod

@@ -15,6 +15,8 @@ from kit.web.parameters import example, problems
 
 _NONE: Final = {404: "The station is not registered, or has no credentials"}
 
+_TAKEN: Final = {409: "Another station has the certificate_subject"}
+
 _CHANGES: Final = Depends(require_scope("credentials:write"))
 
 router = APIRouter(prefix=PATH, tags=["stations"], route_class=JsonRoute)
@@ -23,7 +25,7 @@ router = APIRouter(prefix=PATH, tags=["stations"], route_class=JsonRoute)
 @router.put(
     "/{station_id}/credentials",
     summary="Set a charger's credentials",
-    responses={**problems(_NONE), 200: example(examples.CREDENTIALS)},
+    responses={**problems(_NONE | _TAKEN), 200: example(examples.CREDENTIALS)},
 )
 async def put_credentials(
     stations: Provided,
@@ -31,7 +33,10 @@ async def put_credentials(
     body: Annotated[NewCredentials, Body(openapi_examples={"both": {"value": examples.NEW_CREDENTIALS}})],
     operator: Annotated[Principal, _CHANGES],
 ) -> Credentials:
-    """In place of whatever it had. The password is stored hashed and shown to nobody."""
+    """In place of whatever it had. The password is stored hashed and shown to nobody.
+
+    With a client certificate of that common name, and no token, a charger behind a trusted proxy posts its readings.
+    """
     return await stations.credentials.put(station_id, body, operator)
 
 

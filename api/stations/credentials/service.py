@@ -26,7 +26,7 @@ class CredentialService:
         self._clock = clock
 
     async def put(self, station_id: str, new: NewCredentials, operator: Principal) -> Credentials:
-        """Set them, in place of whatever there was. Raises NotFound."""
+        """Set them, in place of whatever there was. Raises NotFound, Conflict."""
         password_hash = None
         if new.password is not None:
             password_hash = await asyncio.to_thread(hashed, new.password.get_secret_value())

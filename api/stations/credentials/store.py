@@ -7,11 +7,13 @@ import asyncpg
 
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
+from kit.web.errors import Conflict
 
 _PUT: Final = """
 INSERT INTO stations.credential (station_id, password_hash, certificate_subject, changed_at, changed_by)
 SELECT station_id, $2, $3, $4, $5 FROM stations.station WHERE station_id = $1
-ON CONFLICT (station_id) DO UPDATE SET (password_hash, certificate_subject, changed_at, changed_by) = ($2, $3, $4, $5)
+ON CONFLICT (station_id) DO UPDATE SET (password_hash, certificate_subject, changed_at, changed_by) = ($2, $3, $4, $5),
+    certificate_shared = false
 RETURNING true
 """
 _SHOW: Final = """
@@ -47,8 +49,12 @@ async def put(
     now: datetime,
     changed_by: str,
 ) -> bool:
-    """Store these in place of whatever there was; False: the station is not registered."""
-    return bool(await connection.fetchval(_PUT, station_id, password_hash, subject, now, changed_by))
+    """Store these in place of whatever there was; False: the station is not registered. Raises Conflict where the
+    certificate is another station's."""
+    try:
+        return bool(await connection.fetchval(_PUT, station_id, password_hash, subject, now, changed_by))
+    except asyncpg.UniqueViolationError:
+        raise Conflict(f"certificate_subject {subject} is another station's: take it away from there first") from None
 
 
 async def delete(connection: Transaction, station_id: str) -> None:

@@ -20,12 +20,13 @@ function begin() {
         redirect_uris: [], response_types: [],
       },
       {
-        client_id: 'web', token_endpoint_auth_method: 'none', grant_types: ['authorization_code'],
+        client_id: 'web', token_endpoint_auth_method: 'none', grant_types: ['authorization_code', 'refresh_token'],
         redirect_uris: ['http://127.0.0.1/callback'], response_types: ['code'], application_type: 'native',
       },
     ],
     jwks: { keys: wanted.keys },
     pkce: { required: () => true },
+    issueRefreshToken: (_, client) => client.grantTypeAllowed('refresh_token'),
     findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id }) }),
     extraTokenClaims: (_, token) => ({ roles: roles[token.accountId ?? token.clientId] ?? [] }),
     features: {

@@ -9,6 +9,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from kit.web.health import HEALTH_PATHS
 from kit.web.problem import Problem, problem_response
+from kit.web.request_scope import CERTIFICATE
 from kit.web.serving.connections import BODY_BYTES_PER_S_MIN, HEAD_S, ConnectionBounds, ConnectionEnd
 from kit.web.serving.direct import lines_of
 from kit.web.serving.proxies import Headers, TrustedProxies, scheme_of
@@ -76,6 +77,7 @@ class BoundedProtocol(HttpToolsProtocol):
     proxies: ClassVar[TrustedProxies] = TrustedProxies()
     address = ""  # of the other end, which may be a proxy's
     _from_proxy = False  # a trusted one
+    certificate_header = b""  # in which it passes clients' certificates on
     only_health: ConnectionEnd | None = None
     in_head = True  # of the first request, which is waited for
     idle_since_s: float | None = None  # loop time; None while there is a request
@@ -96,6 +98,8 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_made(cast(asyncio.Transport, _LingeringTransport(transport, self)))
         self.address = self.client[0] if self.client else ""
         self._from_proxy = self.proxies.trusts(self.address)
+        if self._from_proxy and self.proxies.certificate_header:  # an attribute more makes all of them slower
+            self.certificate_header = self.proxies.certificate_header
         self.incoming_since_s = self.loop.time()
         why = self.bounds.admit(self, self.incoming_since_s)
         if why is not None:
@@ -146,6 +150,9 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._from_proxy:
             self.scope["client"] = (self.client_of(self.headers), 0)  # no port, as uvicorn's own middleware has it
             self.scope["scheme"] = scheme_of(self.headers) or self.scope["scheme"]
+            certificate = self.proxies.certificate_of(self.headers) if self.certificate_header else None
+            if certificate is not None:
+                cast(Any, self.scope)[CERTIFICATE] = certificate
         super().on_headers_complete()
         if self.only_health is not None:
             self.cycle.keep_alive = False

@@ -31,7 +31,7 @@ from kit.web.limits.requests import RequestLimits
 from kit.web.problem import INTERNAL, Problem, problem_as_sent, problem_of
 from kit.web.request_ids import CORRELATION_KEY, NO_CONTENT, NO_STORE, correlation_id_of, end_span
 from kit.web.route_rules import InvalidRouteRules, RouteRules, rules_of
-from kit.web.serving.proxies import Headers
+from kit.web.serving.proxies import Headers, certificate_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,12 +64,19 @@ class KnowsTokens(Protocol):
     def known(self, authorization: bytes, scope: Scope) -> "Principal | None":
         """The principal of a header, if it needs no waiting."""
 
+    def known_by_certificate(self, certificate: bytes, authorization: bytes | None, scope: Scope) -> "Principal | None":
+        """The principal of a certificate, and of a header where there is one, if it needs no waiting."""
+
 
 class DirectConnection(Protocol):
     """A connection, as a request on it needs it."""
 
     def client_of(self, headers: Headers) -> str:
         """The address of who sent the request with these headers."""
+
+    @property
+    def certificate_header(self) -> bytes:
+        """In which the other end, a trusted proxy, passes clients' certificates on; empty: in none."""
 
     @property
     def head(self) -> bytes:
@@ -122,9 +129,15 @@ class DirectRoute:
     audit: RequestAudit | None
 
     def begin(self, connection: DirectConnection, headers: Mapping[bytes, bytes]) -> "DirectRequest | None":
-        """The request with these headers, if its token is known and takes the route."""
-        assert self.rules.scope is not None  # noqa: S101  # see by_path
-        principal = self.authenticator.known(headers.get(b"authorization", b""), self.rules.scope)
+        """The request with these headers, if its token or certificate is known and takes the route."""
+        scope = self.rules.scope
+        assert scope is not None  # noqa: S101  # see by_path
+        header = connection.certificate_header
+        certificate = certificate_in(headers.get(header, b"")) if header else None
+        if certificate is None:
+            principal = self.authenticator.known(headers.get(b"authorization", b""), scope)
+        else:
+            principal = self.authenticator.known_by_certificate(certificate, headers.get(b"authorization"), scope)
         return None if principal is None else DirectRequest(self, connection, headers, principal)
 
 

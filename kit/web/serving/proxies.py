@@ -1,7 +1,8 @@
 """Reverse proxies that are trusted: of the requests that they pass on, the client's address and scheme are what they
 say.
 
-They are named by address (VOLTSTREAM_TRUSTED_PROXIES); from anybody else the headers say nothing. The addresses in
+They are named by address (VOLTSTREAM_TRUSTED_PROXIES), and so is the header in which they pass on a client's
+certificate (VOLTSTREAM_CLIENT_CERTIFICATE_HEADER); from anybody else the headers say nothing. The addresses in
 X-Forwarded-For are read from the right, as proxies append them: the first that is no trusted proxy's is the client, and
 what stands before it is only what that one said (docs/adr/0026).
 """
@@ -18,6 +19,8 @@ HOPS_MAX: Final = 16  # proxies in a row; a longer way is taken for one from the
 _HOP_CHARS_MAX: Final = 64  # an IPv6 address in brackets with a port has 47
 _SCHEMES: Final = frozenset({b"http", b"https"})
 
+_NO_CERTIFICATE: Final = frozenset((b"", b"::"))  # what proxies write where the client has none
+
 _KNOWN_MAX: Final = 4_096  # addresses that are not parsed again, ~300 B each
 
 _Address = IPv4Address | IPv6Address
@@ -30,10 +33,11 @@ class TrustedProxies:
     """Their networks; none: nobody is trusted."""
 
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    certificate_header: bytes = b""  # in lower case, in which they pass a client's certificate on; empty: in none
 
     @classmethod
-    def of(cls, text: str) -> "TrustedProxies":
-        """From the setting. Raises ValueError with the mend."""
+    def of(cls, text: str, certificate_header: str = "") -> "TrustedProxies":
+        """From the settings. Raises ValueError with the mend."""
         networks = []
         for one in (part.strip() for part in text.split(",")):
             if not one:
@@ -49,7 +53,7 @@ class TrustedProxies:
             if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped is not None:
                 raise ValueError(f"{one} is one of IPv4 in IPv6; write it as IPv4")
             networks.append(network)
-        return cls(tuple(networks))
+        return cls(tuple(networks), certificate_header.encode())
 
     def trusts(self, address: str) -> bool:
         """Whether that is the address of one."""
@@ -69,8 +73,19 @@ class TrustedProxies:
                 break
         return address
 
+    def certificate_of(self, headers: Headers) -> bytes | None:
+        """The certificate of who sent a request that a trusted proxy has passed on; None: it says none. Several are one
+        value that is no certificate: the proxy has let the client's own header through."""
+        return certificate_in(b", ".join([value for name, value in headers if name == self.certificate_header]))
+
     def _has(self, address: "_Address | None") -> bool:
         return address is not None and any(address in network for network in self.networks)
+
+
+def certificate_in(value: bytes) -> bytes | None:
+    """The certificate in the one header for it; None: there is none."""
+    value = value.strip()
+    return None if value in _NO_CERTIFICATE else value
 
 
 def scheme_of(headers: Headers) -> str | None:

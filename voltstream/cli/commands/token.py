@@ -1,6 +1,7 @@
 """`voltstream token issue | list | rotate | revoke`."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Annotated, Final, TypeVar
 from uuid import UUID
@@ -12,6 +13,7 @@ from rich.table import Table
 from kit.audit.entry import AUDIT
 from kit.audit.recording import local_account
 from kit.auth.scopes import KINDS, Kind, Scope, scopes_of
+from kit.auth.token_lifetimes import UNBOUNDED, LifetimeTooLong, TokenLifetimes
 from kit.auth.token_store import (
     ORGANISATION_CHARS_MAX,
     SUBJECT_CHARS_MAX,
@@ -41,7 +43,12 @@ _SPAN_DAYS_MAX: Final = 3_660
 _OVERLAP: Final = "24h"
 
 Expires = Annotated[
-    str | None, typer.Option(help="90d, 12h, 30m from now, or a moment like 2027-01-31T00:00:00Z", show_default=False)
+    str | None,
+    typer.Option(
+        help="90d, 12h, 30m from now, or a moment like 2027-01-31T00:00:00Z; default: after 365 days "
+        "(VOLTSTREAM_TOKEN_LIFETIME_DAYS_MAX), a device's never",
+        show_default=False,
+    ),
 ]
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Issue, list, rotate and revoke access tokens.")
@@ -88,24 +95,26 @@ def issue(
     scopes = _scopes(wanted, scope) if scope else None
     expires_at = _expiry(expires)
     settings = load_settings(data_dir=data_dir)
-    token, stored = _with_store(
-        settings,
-        lambda store: store.issue(
-            wanted, label, station or None, subject, organisation=organisation, scopes=scopes, expires_at=expires_at
-        ),
-    )
+    with _lifetime_bounded():
+        token, stored = _with_store(
+            settings,
+            lambda store: store.issue(
+                wanted, label, station or None, subject, organisation=organisation, scopes=scopes, expires_at=expires_at
+            ),
+        )
     _show_secret(f"A token of kind {wanted} for the platform of {platform_name(settings)}:", token, stored, as_json)
 
 
 @app.command("list", epilog="Example: voltstream token list --json")
 def list_(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """List all tokens ever issued, each by its id; --json has every detail."""
-    tokens = _with_store(load_settings(data_dir=data_dir), lambda store: store.list())
+    settings = load_settings(data_dir=data_dir)
+    tokens = _with_store(settings, lambda store: store.list())
     if as_json:
         for token in tokens:
             print_json(_described(token))
         return
-    print_table(tokens_table(tokens, SystemClock().now()))
+    print_table(tokens_table(tokens, SystemClock().now(), TokenLifetimes.of(settings)))
 
 
 @app.command(epilog="Example: voltstream token rotate 0f6b1c9a-4d5e-47a8-b2c3-d4e5f6a7b8c9 --overlap 24h")
@@ -119,7 +128,8 @@ def rotate(
     """Give a token a new secret. Its id, scopes and stations stay; a secret from before the last rotation ends."""
     wanted, span, expires_at = _id(token_id), _span(overlap, "--overlap"), _expiry(expires)
     settings = load_settings(data_dir=data_dir)
-    made = _with_store(settings, lambda store: store.rotate(wanted, span, expires_at))
+    with _lifetime_bounded():
+        made = _with_store(settings, lambda store: store.rotate(wanted, span, expires_at))
     if made is None:
         raise WrongUsage(f"there is no valid token {wanted}; `voltstream token list` shows them")
     token, stored = made
@@ -177,7 +187,7 @@ def revoke(
         print_line(line)
 
 
-def tokens_table(tokens: Iterable[StoredToken], now: datetime) -> Table:
+def tokens_table(tokens: Iterable[StoredToken], now: datetime, lifetimes: TokenLifetimes = UNBOUNDED) -> Table:
     """A line a token. Of 80 columns the first four take 63; what the token is for is cut where it does not fit."""
     table = make_table("id", "kind", "expires", "used", "for")
     widths = (_ID_CHARS, _KIND_CHARS, len("expires"), len("used"), None)
@@ -185,17 +195,19 @@ def tokens_table(tokens: Iterable[StoredToken], now: datetime) -> Table:
         column.no_wrap, column.overflow, column.width = True, "ellipsis", width
     table.expand, table.columns[-1].ratio = True, 1  # it has what the others leave
     for token in tokens:
-        ended = token.expires_at is not None and token.expires_at <= now
+        is_idle = lifetimes.is_idle(token.kind, now, token.unused_since)
+        expired = token.expires_at is not None and token.expires_at <= now
+        over = "revoked" if token.revoked_at else "expired" if expired else "idle" if is_idle else ""
         left = "" if token.expires_at is None else _short(token.expires_at - now)
         stations = "" if token.stations is None else ", ".join(token.stations)
         scopes = "" if token.scopes is None else " ".join(token.scopes)
         table.add_row(
             str(token.token_id),
             token.kind,
-            "revoked" if token.revoked_at else "expired" if ended else left,
+            over or left,
             "" if token.last_used_at is None else _short(now - token.last_used_at),
             escape("; ".join(filter(None, (token.subject, token.organisation, stations, scopes, token.label)))),
-            style="dim" if token.revoked_at or ended else "",
+            style="dim" if over else "",
         )
     return table
 
@@ -254,6 +266,15 @@ def _expiry(text: str | None) -> datetime | None:
     return expires_at
 
 
+@contextmanager
+def _lifetime_bounded() -> Iterator[None]:
+    """Within the block, an expiry that is too late is a wrong option."""
+    try:
+        yield
+    except LifetimeTooLong as error:
+        raise WrongUsage(f"--expires: {error}") from None
+
+
 def _at(when: datetime) -> str:
     return format_rfc3339(when)
 
@@ -268,7 +289,10 @@ def _show_secret(note: str, token: str, stored: StoredToken, as_json: bool) -> N
 
 def _with_store(settings: Settings, work: Callable[[TokenStore], Awaitable[T]]) -> T:
     who = local_account()
-    return with_database(settings, "token", lambda database: work(TokenStore(database, who)), apply=[AUDIT, ACCESS])
+    lifetimes = TokenLifetimes.of(settings)
+    return with_database(
+        settings, "token", lambda database: work(TokenStore(database, who, lifetimes)), apply=[AUDIT, ACCESS]
+    )
 
 
 def _described(token: StoredToken) -> dict[str, object]:
