@@ -30,7 +30,7 @@ async def platform(
     """In the lane of the deployed tools there is no Kafka: what is taken stays in RabbitMQ."""
     async with fronted(
         request.param, servers, tls_servers, authority, database_url, tmp_path,
-        drain_s=3.0, upstream_idle_s=1, stores=request.param == "nginx",
+        drain_s=2.5, upstream_idle_s=1, stores=request.param == "nginx",
     ) as running:  # fmt: skip
         yield running
 

@@ -55,14 +55,14 @@ async def rolled(platform: Fronted, rounds: int, *, stored: bool = True) -> Roll
     """Restart each of the answering processes in turn, so many times. `stored`: readings are, and are looked for."""
     load = Load(platform.front, platform.device_token, platform.operator_token)
     async with load.running():
-        await _goes_on(load)
+        await _goes_on(load, stored)
         for _ in range(rounds):
             for service in platform.answering:
                 starts = service.starts
                 service.signal(signal.SIGTERM)
                 await eventually(partial(_started_again, service, starts), START_S)
                 await platform.ready(service)
-                await _goes_on(load)
+                await _goes_on(load, stored)
     restarts = rounds * len(platform.answering)
     if not stored:
         return Rolled(restarts, load, 0, 0, {})
@@ -77,10 +77,10 @@ def _started_again(service: SupervisedService, starts: int) -> bool:
     return service.starts > starts
 
 
-async def _goes_on(load: Load) -> None:
-    """Until there were some more answers of each kind, and an event."""
+async def _goes_on(load: Load, stored: bool) -> None:
+    """Until there were some more answers of each kind, and an event, of which there are more where readings are stored."""
     seen = (load.posts, load.questions, load.changes)
-    goals, events = [one.answered + _BEFORE for one in seen], load.events + 1
+    goals, events = [one.answered + _BEFORE for one in seen], load.events + 1 if stored else 1
 
     def reached() -> bool:
         enough = all(one.answered >= goal for one, goal in zip(seen, goals, strict=True))
