@@ -138,6 +138,11 @@ class Settings(BaseSettings):
         description="most of them from one address, which may be a proxy's; 0: three quarters of all",
     )
 
+    # Longer than proxies take to see that /ready fails, and than they keep idle connections (deploy/gateways).
+    drain_s: float = Field(
+        0.0, ge=0.0, le=300.0, description="when told to stop: not ready, but answering, for so long; 0: stop at once"
+    )
+
     # Below the 30 s after which any query of a service is ended.
     query_s_max: float = Field(
         20.0, ge=0.1, le=30.0, description="longest query of a request that reads; then 503, which says to ask for less"

@@ -24,6 +24,7 @@ from deploy.servers import (
     Server,
     ServerTls,
     ServerUnavailable,
+    Traefik,
     run_folder,
     sweep,
 )
@@ -49,8 +50,9 @@ class PrivateServers:
         self.distributed = (self.postgres, self.rabbitmq, self.kafka, self.redis)
         self.oidc: Server = TEST_SERVERS[OidcProvider.name](self._run)
         self.nginx: Server = TEST_SERVERS[Nginx.name](self._run)
-        self.all = (*self.distributed, self.mongodb, self.oidc, self.nginx)
-        for server in (*self.distributed, self.nginx):
+        self.traefik: Server = TEST_SERVERS[Traefik.name](self._run)
+        self.all = (*self.distributed, self.mongodb, self.oidc, self.nginx, self.traefik)
+        for server in (*self.distributed, self.nginx, self.traefik):
             server.tls = tls
         self._started: set[Server] = set()
 

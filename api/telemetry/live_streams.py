@@ -365,8 +365,9 @@ class EventStream(StreamingResponse):
     """The HTTP response of a subscription; the end of the response, whatever its cause, ends the subscription."""
 
     def __init__(self, streams: LiveStreams, client: Subscription) -> None:
-        # X-Accel-Buffering: nginx would hold events back until its buffer is full.
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        # X-Accel-Buffering: nginx would hold events back until its buffer is full. Connection: a proxy knows from the
+        # beginning that nothing can be sent on it after the stream's end.
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Connection": "close"}
         super().__init__(streams.events(client), headers=headers, media_type="text/event-stream")
         self._leave = partial(streams.leave, client)
 

@@ -11,7 +11,9 @@ from deploy.servers.postgres import Postgres
 from deploy.servers.rabbitmq import RabbitMQ
 from deploy.servers.redis import Redis
 from deploy.servers.registry import SERVERS, TEST_SERVERS, environment, run_folder, sweep
+from deploy.servers.reverse_proxy import ReverseProxy
 from deploy.servers.tls import ServerTls
+from deploy.servers.traefik import Traefik
 
 __all__ = [
     "SERVERS",
@@ -23,11 +25,13 @@ __all__ = [
     "Postgres",
     "RabbitMQ",
     "Redis",
+    "ReverseProxy",
     "Server",
     "ServerError",
     "ServerFailed",
     "ServerTls",
     "ServerUnavailable",
+    "Traefik",
     "environment",
     "run_folder",
     "sweep",

@@ -2,12 +2,13 @@
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Final
 
-from deploy.servers.base import Server
 from deploy.servers.errors import ServerUnavailable
 from deploy.servers.ports import LOOPBACK
+from deploy.servers.reverse_proxy import ReverseProxy
 
 _CONFIGURATION: Final = """\
 daemon off;
@@ -39,39 +40,27 @@ http {{
 """
 
 
-class Nginx(Server):
-    """nginx on one loopback port, before one server."""
+class Nginx(ReverseProxy):
+    """nginx on one loopback port, before one server, or with a configuration of which nginx.conf is read."""
 
     name: ClassVar[str] = "nginx"
-    variable: ClassVar[str] = "VOLTSTREAM_URL"
-    keeps_data: ClassVar[bool] = False
 
     def __init__(self, home: Path) -> None:
         super().__init__(home)
-        self.upstream = f"{LOOPBACK}:1"  # host:port; set it before a start
-
-    @property
-    def url(self) -> str:
-        return f"{'https' if self.tls else 'http'}://{self.address}"
+        self.upstream = f"{LOOPBACK}:1"  # host:port, for the configuration without another; set it before a start
 
     def _launch(self) -> None:
         binary = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
         if binary is None:
             raise ServerUnavailable("nginx: not installed; `python -m deploy.servers install` as root adds it")
+        self._write(self.configure or self._before_one_server)
+        self._spawn([binary, "-e", "stderr", "-p", str(self.home), "-c", str(self.home / "nginx.conf")], os.environ)
+
+    def _before_one_server(self, home: Path, address: str) -> Mapping[str, str]:
         tls = ""
         if self.tls:
             tls = (
                 f" ssl; ssl_certificate {self.tls.certificate}; ssl_certificate_key {self.tls.key};"
                 f' ssl_client_certificate "{self.tls.ca}"; ssl_verify_client optional'
             )
-        file = self.home / "nginx.conf"
-        address = f"{LOOPBACK}:{self.port()}"
-        file.write_text(
-            _CONFIGURATION.format(home=self.home, upstream=self.upstream, address=address, tls=tls), encoding="utf-8"
-        )
-        self._spawn([binary, "-e", "stderr", "-p", str(self.home), "-c", str(file)], os.environ)
-
-    def _answers(self) -> bool:
-        with self._connect() as connection:
-            connection.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
-            return connection.recv(16).startswith(b"HTTP/")
+        return {"nginx.conf": _CONFIGURATION.format(home=home, upstream=self.upstream, address=address, tls=tls)}

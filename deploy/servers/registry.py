@@ -19,6 +19,7 @@ from deploy.servers.oidc import OidcProvider
 from deploy.servers.postgres import Postgres
 from deploy.servers.rabbitmq import RabbitMQ
 from deploy.servers.redis import Redis
+from deploy.servers.traefik import Traefik
 
 ROOT: Final = Path(__file__).resolve().parents[2] / ".servers"
 KAFKA_JARS: Final = Jars("Kafka", kafka.POM, ROOT / "kafka-libs")
@@ -37,6 +38,7 @@ SERVERS: Final[dict[str, Callable[[Path], Server]]] = {
 TEST_SERVERS: Final[dict[str, Callable[[Path], Server]]] = {
     OidcProvider.name: lambda run: OidcProvider(run / OidcProvider.name, OIDC_PACKAGES),
     Nginx.name: lambda run: Nginx(run / Nginx.name),
+    Traefik.name: lambda run: Traefik(run / Traefik.name),
 }
 """Those that tests start, and that no platform needs to run."""
 

@@ -197,14 +197,14 @@ class _RequestMiddleware:
                 raise  # the response is half out: only closing the connection tells the client
             await problem_response(Problem(500, INTERNAL))(scope, body.receive, send_with_id)
         finally:
-            otel_context.detach(span_token)
-            correlation_id.reset(id_token)
-            current_request.reset(scope_token)
             route, duration_s = _route_template(scope), self._monotonic_s() - started_s
             end_span(span, method, route, scope["path"], status)
             self._metrics.observe(method, route, status or 500, duration_s)
             if may_concern(method, status or 500):
-                self._audit(scope, method, route, status or 500, own_id, duration_s)
+                self._audit(scope, method, route, status or 500, own_id, duration_s)  # its log line has the ids, too
+            otel_context.detach(span_token)
+            correlation_id.reset(id_token)
+            current_request.reset(scope_token)
 
     def _audit(self, scope: Scope, method: str, route: str, status: int, own_id: str, duration_s: float) -> None:
         audit: RequestAudit | None = getattr(scope["app"].state, "audit", None)

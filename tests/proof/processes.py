@@ -24,13 +24,14 @@ class SupervisedService:
         self.name = name
         self.url = ""  # of its HTTP server, once it was ready
         self.first_line: dict[str, str] = {}
-        self.unexpected: list[str] = []  # exits after it was ready that the test did not cause
+        self.unexpected: list[str] = []  # exits after it was ready that the test did not cause, or with an error
         self.starts = 0
+        self.port = int(arguments[arguments.index("--port") + 1]) if "--port" in arguments else 0
         self.log = folder / f"{name.replace(' ', '-')}.log"
         self._command = (sys.executable, "-m", "voltstream", *arguments)
         self._environment = os.environ | {"PYTHONFAULTHANDLER": "1"} | dict(environment)
         self._process: asyncio.subprocess.Process | None = None
-        self._killed = self._stopping = False
+        self._killed = self._terminated = self._stopping = False
         self.ready = asyncio.Event()
 
     @property
@@ -43,6 +44,7 @@ class SupervisedService:
         if self._process is None or self._process.returncode is not None:
             return False
         self._killed |= number == signal.SIGKILL
+        self._terminated |= number == signal.SIGTERM
         with suppress(ProcessLookupError):
             self._process.send_signal(number)
         return True
@@ -59,7 +61,7 @@ class SupervisedService:
                     env=self._environment,
                 )
             self.starts += 1
-            self._killed = False
+            self._killed = self._terminated = False
             if self._stopping:  # set during the start: `stop` did not see this process
                 process.terminate()
             assert self.starts <= _STARTS_MAX, f"{self.name} does not start: {self.tail()}"
@@ -70,7 +72,8 @@ class SupervisedService:
                 process.kill()
                 await process.wait()
                 raise
-            if self.ready.is_set() and not self._killed and not self._stopping:
+            told = self._stopping or (self._terminated and code == 0)
+            if self.ready.is_set() and not self._killed and not told:
                 self.unexpected.append(f"{self.name} ended by itself with {code}: {self.tail()}")
             self.ready.clear()
 

@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from kit.clock import Clock
 from kit.database.postgres import Database
 from kit.database.query_metrics import QueryMetrics
 from kit.database.write_probe import WriteProbe
+from kit.errors import Unavailable
 from kit.messaging.gate import Gate
 from kit.service import StreamingResponses
 from kit.settings import Settings
@@ -25,6 +27,11 @@ from kit.web.serving.connections import ConnectionLimits
 from kit.web.serving.proxies import TrustedProxies
 from voltstream import __version__
 from voltstream.runtime.process import Lifespan
+
+
+async def _stopping() -> None:
+    raise Unavailable("it is stopping: send requests to another")
+
 
 _DESCRIPTION: Final = "Telemetry of EV chargers in, exact per-station metrics and sessions out, live."
 
@@ -65,7 +72,8 @@ class Web:
     async def serving(
         self, lifespan: Lifespan, settings: Settings, *, port: int | None = None
     ) -> AsyncIterator[RunningServer]:
-        """Serve within the block. Raises ConfigError where the address cannot be listened on."""
+        """Serve within the block; at its end, unless by an error, drain first where the process serves the API. Raises
+        ConfigError where the address cannot be listened on."""
         limits = ConnectionLimits(settings.connections_max, settings.connections_per_address_max)
         hosts = [name.strip() for name in settings.hosts.split(",") if name.strip()]
         proxies = TrustedProxies.of(settings.trusted_proxies, settings.client_certificate_header)
@@ -75,6 +83,9 @@ class Web:
             self.accepting.set(is_open=True)
             try:
                 yield server
+                if any(str(route.path).startswith("/api/") for route in iter_route_contexts(self.app.routes)):
+                    self.ready["process"] = _stopping
+                    await server.drain(settings.drain_s)
             finally:
                 for responses in self.streaming_responses:
                     await responses.close()  # the server waits for them, and only this ends them

@@ -75,6 +75,7 @@ class BoundedProtocol(HttpToolsProtocol):
     bounds: ClassVar[ConnectionBounds]  # of its server; see protocol_of
     hosts: ClassVar[frozenset[bytes]] = frozenset()  # by which clients may address it, lower case; none: by any
     proxies: ClassVar[TrustedProxies] = TrustedProxies()
+    draining: ClassVar[bool] = False  # each response is the last of its connection
     address = ""  # of the other end, which may be a proxy's
     _from_proxy = False  # a trusted one
     certificate_header = b""  # in which it passes clients' certificates on
@@ -154,8 +155,28 @@ class BoundedProtocol(HttpToolsProtocol):
             if certificate is not None:
                 cast(Any, self.scope)[CERTIFICATE] = certificate
         super().on_headers_complete()
-        if self.only_health is not None:
+        if self.only_health is not None or self.draining:
             self.cycle.keep_alive = False
+
+    @classmethod
+    def begin_drain(cls) -> None:
+        """Let every response be the last of its connection, and say so: of requests that begin from now on, on all
+        connections of this server. See `drain`."""
+        cls.draining = True
+
+    def drain(self) -> None:
+        """The same for a request that is under way. What has begun to be sent did not say so, so its connection stays:
+        the next response is its last."""
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete and not getattr(cycle, "response_started", False):
+            cycle.keep_alive = False
+
+    def silent_s(self, now_s: float) -> float:
+        """For how long it has waited for a request; 0 while there is one. `now_s`: loop time."""
+        since_s = self.idle_since_s
+        if since_s is None and self._waits and not self.incoming_bytes:
+            since_s = self.incoming_since_s  # it never sent one
+        return 0.0 if since_s is None else now_s - since_s
 
     def client_of(self, headers: Headers) -> str:
         """The address of who sent the request with these headers; empty where it is not known."""

@@ -227,7 +227,8 @@ class DirectRequest:
         route.routes.metrics.observe(method, route.path, status, seconds)
         if route.audit is not None:
             if status in REFUSALS:
-                self._audit_refusal(route.audit, status, seconds)
+                with self._current():
+                    self._audit_refusal(route.audit, status, seconds)
             else:
                 route.audit.telemetry.count(self.principal)
 
@@ -260,7 +261,9 @@ class DirectRequest:
     def _current(self) -> "Iterator[None]":
         """Log lines within the block have its ids."""
         id_token = correlation_id.set(self.correlation_id)
-        span_token = otel_context.attach(trace.set_span_in_context(self._span or trace.INVALID_SPAN))
+        span = self._span
+        within = context_from(self.traceparent) if span is None else trace.set_span_in_context(span)
+        span_token = otel_context.attach(within)
         try:
             yield
         finally:

@@ -74,6 +74,19 @@ class DirectProtocol(BoundedProtocol):
             self._pass_on(self._release())
         super().shutdown()
 
+    @classmethod
+    def begin_drain(cls) -> None:
+        """See BoundedProtocol. No request is direct any more."""
+        super().begin_drain()
+        cls.routes = {}
+        cls.heads.clear()
+
+    def drain(self) -> None:
+        """See BoundedProtocol."""
+        if self._held is not None:
+            self._pass_on(self._release())
+        super().drain()
+
     def on_message_begin(self) -> None:
         """See httptools. The scope is made where it is needed."""
         self._begin_message()

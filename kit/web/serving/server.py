@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from kit.errors import ConfigError
 from kit.web.serving.bounded_protocol import BoundedProtocol
 from kit.web.serving.connections import ConnectionBounds, ConnectionLimits, ConnectionMetrics
+from kit.web.serving.draining import make_no_more_connections
 from kit.web.serving.protocol import protocol_of
 from kit.web.serving.proxies import TrustedProxies
 
@@ -22,6 +23,7 @@ _GRACE_S: Final = 12
 # Chargers post every few seconds to a minute and should find their connection still open.
 _KEEP_ALIVE_S: Final = 75
 _BACKLOG: Final = 2_048  # connections that wait for accept, as uvicorn has it
+_LOOK_S: Final = 0.05  # between looks at the connections of a server that was drained
 _LIMITS: Final = ConnectionLimits()
 _NO_PROXIES: Final = TrustedProxies()
 # Of every response: it is what it says it is, and no page of others shows it in a frame. What else a page may do is
@@ -58,8 +60,20 @@ class RunningServer:
         done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
         done.pop().result()
 
+    async def drain(self, drain_s: float) -> None:
+        """Let clients go on to other servers, so that `stop` fails no request of theirs: for so long answer as ever,
+        but each response is the last of its connection; then let nobody connect. 0 s: return at once.
+
+        A proxy must know within `drain_s` that this server is not ready, or go on to another where it cannot connect,
+        and must not keep idle connections for as long: between the end of one and its next request there is no order.
+        """
+        await self._server.drain(drain_s)
+
     async def stop(self) -> None:
-        """Accept no new requests, finish those under way (12 s at most), end the others. A second call does nothing."""
+        """Accept no new requests, finish those under way (12 s at most), end the others. A second call does nothing.
+
+        Of a server that was drained, connections may bring a request until they were silent for as long as that was.
+        """
         self._server.should_exit = True
         await self._tasks[0]
         for connection in list(self._server.server_state.connections):
@@ -132,11 +146,40 @@ def _metrics_of(app: FastAPI) -> ConnectionMetrics:
 class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
+        self._protocol = cast(type[BoundedProtocol], config.http)  # see config_of
         self.accepting = asyncio.Event()
+        self._listeners: list[socket.socket] = []
+        self._drain_s = 0.0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
+        self._listeners = sockets or []
         self.accepting.set()
+
+    async def drain(self, drain_s: float) -> None:
+        """See RunningServer."""
+        if not drain_s:
+            return
+        self._protocol.begin_drain()
+        for connection in self._connections():
+            connection.drain()
+        await asyncio.sleep(drain_s)
+        await make_no_more_connections(self._listeners)
+        for server in self.servers:
+            server.close()
+        self._drain_s = drain_s
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn: it closes connections without a request at once."""
+        within_s = asyncio.get_running_loop().time() + self._drain_s
+        while (now_s := asyncio.get_running_loop().time()) < within_s:
+            if all(connection.silent_s(now_s) >= self._drain_s for connection in self._connections()):
+                break
+            await asyncio.sleep(_LOOK_S)
+        await super().shutdown(sockets)
+
+    def _connections(self) -> list[BoundedProtocol]:
+        return [one for one in self.server_state.connections if isinstance(one, BoundedProtocol)]
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

@@ -1,0 +1,1 @@
+"""Services that are restarted one after the other behind a proxy, under load."""
