@@ -61,7 +61,7 @@ class FileOfLake:
     kind: str
     partition: int
     rows: int
-    bytes: int
+    file_bytes: int
     content_hash: bytes
 
 
@@ -85,7 +85,7 @@ Progress = Callable[[int, int], None]
 
 def catalogue(connection: Connection) -> list[FileOfLake]:
     """The files that count."""
-    return [FileOfLake(*row[:5], bytes(row[5])) for row in connection.execute(_FILES)]
+    return [FileOfLake(*row) for row in connection.execute(_FILES)]
 
 
 def check_ledgers(
@@ -104,7 +104,7 @@ def check_ledgers(
             _check_file(folder, file, there)
         except (LakeUnavailable, ValueError) as error:
             found.lake_faults.append(str(error))
-        found.files, found.file_bytes = number, found.file_bytes + file.bytes
+        found.files, found.file_bytes = number, found.file_bytes + file.file_bytes
         progress(number, len(files))
     _compare(connection, found, there, now, retention_days)
     del found.lake_faults[_FAULTS_MAX:], found.reading_faults[_FAULTS_MAX:], found.energy_faults[_FAULTS_MAX:]
@@ -114,8 +114,8 @@ def check_ledgers(
 def _check_file(folder: LakeFolder, file: FileOfLake, there: dict[Day, list[int]]) -> None:
     """Add its readings to those that are there. Raises LakeUnavailable, ValueError."""
     table = next(one for one in (READINGS, WINDOWS) if one.kind == file.kind)
-    if (size := folder.size(file.path)) != file.bytes:
-        raise ValueError(f"{file.path} has {size:,} bytes, the catalogue says {file.bytes:,}")
+    if (size := folder.size(file.path)) != file.file_bytes:
+        raise ValueError(f"{file.path} has {size:,} bytes, the catalogue says {file.file_bytes:,}")
     digest = Digest(table)
     days: dict[Day, list[int]] = defaultdict(lambda: [0] * _FIGURES)
     for rows in _parts(folder, table, file.path):

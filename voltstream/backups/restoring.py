@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -19,12 +19,12 @@ import psycopg
 from billing.declaration import SERVICE as BILLING
 from billing.documents import Number
 from billing.invoicing.store import advance, lock
-from kit.clock import format_rfc3339
+from kit.clock import format_rfc3339, to_ms
 from kit.database.migrations import known_versions
 from kit.database.postgres import connect_sync, open_database, outages
 from kit.database.roles import make_roles
 from kit.lake.folder import TEMPORARY, LakeFolder
-from streams.storage.restored import begin_again
+from streams.storage.restored import begin_again, publish_completed_again
 from voltstream.backups import store
 from voltstream.backups.manifest import DATABASE, LAKE, Manifest, check_files, read_manifest
 from voltstream.backups.tools import Tools, contents_of, run_tool, tools_for
@@ -39,6 +39,9 @@ Progress = Callable[[str, int, int], None]
 # Made by a restore itself: rights of the one who restores on what is to come, the extension before everything else, and
 # a comment that only a superuser may write.
 _LEFT_OUT: Final = (" DEFAULT ACL ", " EXTENSION ", " COMMENT - EXTENSION ")
+
+# As long as every inbox knows the event again (events.inbox_retention is 30 days at least).
+_PUBLISHED_AGAIN: Final = timedelta(days=29)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +207,9 @@ def _finish(plan: RestorePlan, manifest: Manifest, url: str, identity: datetime 
     applied = bring_up_to_date(url, manifest.partitions)
     with connect_sync(url, name="voltstream restore") as connection, outages(), connection.transaction():
         begin_again(connection, identity=identity, new_log=plan.new_log)
+        # Events that had left their outbox and that nobody had handled yet are in no backup. Of money none may be lost.
+        lost = store.sessions_without_charge(connection, manifest.taken_at - _PUBLISHED_AGAIN)
+        published = publish_completed_again(connection, lost, to_ms(manifest.taken_at))
         store.note_restored(
             connection,
             "database.restored",
@@ -213,6 +219,7 @@ def _finish(plan: RestorePlan, manifest: Manifest, url: str, identity: datetime 
                 "voltstream": manifest.voltstream,
                 "new_log": plan.new_log,
                 "last_document": plan.last_document,
+                "sessions_published_again": published,
             },
         )
     if plan.last_document is not None:

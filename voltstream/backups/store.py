@@ -16,6 +16,7 @@ from kit.audit.entry import entry_of, side
 from kit.audit.recording import local_account
 from kit.database.postgres import connect_sync, outages
 from kit.errors import Unavailable
+from schemas.topics import SESSION_COMPLETED, routing_key
 from voltstream.errors import BackupFailed
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -47,6 +48,14 @@ WHERE d.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND d.refclassid = 'pg_authid'::regclass AND d.deptype = 'a' AND r.rolname !~ '^pg_' ORDER BY 1
 """
 _MIGRATIONS: Final = "SELECT tablename FROM pg_tables WHERE schemaname = 'migrations' ORDER BY 1"
+# Sessions of late of which billing does not know the last event.
+_WITHOUT_CHARGE: Final = """
+SELECT s.session_key FROM telemetry.session AS s LEFT JOIN billing.cdr AS c ON c.subject_id = s.id AND c.current
+WHERE s.ended_at IS NOT NULL AND s.last_at >= %s AND (c.id IS NULL OR c.revision < s.revision) ORDER BY 1
+"""
+_WAITING: Final = """
+SELECT telemetry.json_of(body) #>> '{payload,id}' FROM telemetry.outbox WHERE routing_key = %s
+"""
 _OTHERS: Final = """
 SELECT coalesce(nullif(application_name, ''), 'unnamed'), count(*) FROM pg_stat_activity
 WHERE datname = %s AND pid <> pg_backend_pid() AND backend_type = 'client backend' GROUP BY 1 ORDER BY 1
@@ -108,6 +117,16 @@ def export_snapshot(connection: Connection) -> tuple[str, datetime]:
     connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
     name, moment = _one(connection.execute("SELECT pg_export_snapshot(), clock_timestamp()"))
     return name, moment
+
+
+def sessions_without_charge(connection: Connection, since: datetime) -> list[int]:
+    """Keys of completed sessions, with a reading since then, whose last event billing has not handled."""
+    return [key for (key,) in connection.execute(_WITHOUT_CHARGE, (since,))]
+
+
+def sessions_to_be_published(connection: Connection) -> set[str]:
+    """Ids of completed sessions whose event is in the outbox."""
+    return {id_ for (id_,) in connection.execute(_WAITING, (routing_key(SESSION_COMPLETED),))}
 
 
 def missing_roles(connection: Connection, roles: Sequence[str]) -> list[str]:

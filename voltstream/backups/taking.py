@@ -126,7 +126,7 @@ def _take(plan: BackupPlan, partial: Path, progress: Progress) -> Manifest:
             offsets=offsets(connection),
             lake="none" if not files else "included" if plan.with_lake else "elsewhere",
             lake_files=len(files),
-            lake_bytes=sum(file.bytes for file in files),
+            lake_bytes=sum(file.file_bytes for file in files),
             files=(),
         )
     return _with_files(manifest, partial, progress)
@@ -146,7 +146,7 @@ def _with_files(manifest: Manifest, partial: Path, progress: Progress) -> Manife
 
 
 def _copy_lake(folder: LakeFolder, files: list[FileOfLake], to: Path, progress: Progress) -> None:
-    total, done = sum(file.bytes for file in files), 0
+    total, done = sum(file.file_bytes for file in files), 0
     for file in files:
         place = to / file.path
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -155,9 +155,11 @@ def _copy_lake(folder: LakeFolder, files: list[FileOfLake], to: Path, progress: 
                 shutil.copyfileobj(source, copy, _COPY_BYTES)
         except LakeUnavailable as error:
             raise BackupFailed(f"{error}; `voltstream verify` says what else the lake lacks") from None
-        if (size := place.stat().st_size) != file.bytes:
-            raise BackupFailed(f"the lake's file {file.path} has {size:,} bytes, the catalogue says {file.bytes:,}")
-        done += file.bytes
+        if (size := place.stat().st_size) != file.file_bytes:
+            raise BackupFailed(
+                f"the lake's file {file.path} has {size:,} bytes, the catalogue says {file.file_bytes:,}"
+            )
+        done += file.file_bytes
         progress("copying the lake", done, total)
 
 

@@ -122,7 +122,9 @@ def _login(url: str) -> tuple[str, dict[str, str]]:
     """The connection without its password, and the environment that has it."""
     told = conninfo_to_dict(connection_url(url))
     password = told.pop("password", None)
-    return make_conninfo(**told), {} if password is None else {"PGPASSWORD": str(password)}
+    return make_conninfo(**{name: str(value) for name, value in told.items() if value is not None}), (
+        {} if password is None else {"PGPASSWORD": str(password)}
+    )
 
 
 def _end_with_parent() -> None:

@@ -7,19 +7,21 @@ import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 from api.audit.sealing import verify as verify_audit
 from billing.declaration import SERVICE as BILLING
 from billing.invoices.store import InvoiceStore
 from billing.readings_store import ReadingsStore
-from billing.reconcile import Finding, Reconciler, Report
+from billing.reconcile import Drift, Finding, Reconciler
 from kit.clock import Clock
 from kit.database.migrations import status
 from kit.database.postgres import Database, connect_sync, open_database, outages
 from kit.lake.folder import LakeFolder
 from kit.lake.reader import LakeReader
 from streams.storage.ledger_check import LedgerCheck, check_ledgers
+from voltstream.backups.store import sessions_to_be_published
 from voltstream.runtime.database import sources_of
 from voltstream.services import all_services
 
@@ -62,7 +64,10 @@ def run_checks(plan: VerificationPlan, progress: Progress) -> Iterator[Check]:
         return
     yield from _ledgers(plan, progress)
     yield asyncio.run(_with_database(plan.url, None, _audit))
-    yield asyncio.run(_with_database(plan.url, BILLING.role, lambda database: _charges(database, plan.lake, progress)))
+    with connect_sync(plan.url, name="voltstream verify", autocommit=True) as connection, outages():
+        waiting = sessions_to_be_published(connection)
+    charges = partial(_charges, lake=plan.lake, waiting=waiting, progress=progress)
+    yield asyncio.run(_with_database(plan.url, BILLING.role, charges))
 
 
 def _migrations(url: str) -> Check:
@@ -108,24 +113,27 @@ async def _audit(database: Database) -> Check:
     return Check("audit", said, {"entries": found.entries, "blocks": found.blocks}, faults)
 
 
-async def _charges(database: Database, lake: LakeFolder | None, progress: Progress) -> Check:
-    """Every charge derived again from the stored readings, by the program that did not price it in the stream."""
+async def _charges(database: Database, *, lake: LakeFolder | None, waiting: set[str], progress: Progress) -> Check:
+    """Every charge derived again from the stored readings, by the program that did not price it in the stream.
+
+    `waiting`: sessions whose event is still to be published, of which billing knows nothing, or not the last.
+    """
     source = ReadingsStore(database, LakeReader(lake))
     report = await Reconciler(InvoiceStore(database), source).run(
         *_ALL, lambda done, total: progress("computing charges", done, total)
     )
+    drifts = [drift for drift in report.drifts if str(drift.subject_id) not in waiting]
     outcomes = {outcome.value: report.outcomes[outcome] for outcome in Finding if report.outcomes[outcome]}
-    said = ", ".join(f"{number:,} {outcome}" for outcome, number in outcomes.items()) or "there are none"
+    if to_come := len(report.drifts) - len(drifts):
+        outcomes |= {Finding.DRIFT.value: len(drifts), "to_come": to_come}
+    said = ", ".join(f"{number:,} {outcome}" for outcome, number in outcomes.items() if number) or "there are none"
     figures = {"charges": report.charges, "outcomes": outcomes}
-    return Check("charges and documents", said, figures, _drifts(report))
+    return Check("charges and documents", said, figures, [*map(_described, drifts), *report.money])
 
 
-def _drifts(report: Report) -> list[str]:
-    said = [
-        f"{drift.kind} {drift.reservation_id or drift.subject_id} at {drift.station_id}: {'; '.join(drift.differences)}"
-        for drift in report.drifts
-    ]
-    return [*said, *report.money]
+def _described(drift: Drift) -> str:
+    what = drift.reservation_id or drift.subject_id
+    return f"{drift.kind} {what} at {drift.station_id}: {'; '.join(drift.differences)}"
 
 
 async def _with_database(url: str, role: str | None, work: Callable[[Database], Any]) -> Check:
