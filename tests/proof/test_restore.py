@@ -5,6 +5,7 @@ What was acknowledged meanwhile is read from Kafka again: nothing is lost, and n
 
 import asyncio
 import time
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -14,6 +15,8 @@ from kit.clock import SystemClock
 from tests.private_servers import PrivateServers
 from tests.proof.cluster import SERVICES, Cluster, running_cluster
 from tests.proof.final_checks import final_violations, load_for
+from tests.proof.platform_client import PlatformClient
+from tests.waiting import eventually
 from voltstream.backups.manifest import Manifest
 from voltstream.backups.restoring import Restored, RestorePlan, restore_backup
 from voltstream.backups.store import named_url
@@ -22,6 +25,7 @@ from voltstream.backups.verification import VerificationPlan, run_checks
 
 pytestmark = pytest.mark.slow
 
+_SETTLE_S = 120  # against hanging: events of the last sessions are handled
 _BETWEEN = 3_000  # readings acknowledged between two events
 
 
@@ -32,6 +36,7 @@ async def test_a_platform_is_put_back_under_load_and_nothing_acknowledged_is_los
     left: list[str] = []
     try:
         async with running_cluster(database_url, servers, tmp_path, services=SERVICES) as cluster:
+            await _publish_tariff(cluster)
             async with load_for(cluster.gateways, cluster.device_token, seed).running() as record:
                 await record.more(_BETWEEN)
                 manifest = await asyncio.to_thread(_back_up, cluster, tmp_path / "backup")
@@ -54,11 +59,26 @@ async def test_a_platform_is_put_back_under_load_and_nothing_acknowledged_is_los
                 f"meanwhile; {record.items} in all, {record.refusals} requests refused"
             )
             assert not broken, "\n".join(broken)
-            assert not await asyncio.to_thread(_faults, database_url)
+            await eventually(partial(_no_faults, database_url), within_s=_SETTLE_S)
+            with psycopg.connect(database_url) as connection:
+                row = connection.execute("SELECT count(*) FROM billing.invoice").fetchone()
+            print(f"{row} invoices")
+            assert row is not None
+            assert row[0] > 0
     finally:
         with psycopg.connect(named_url(database_url, "postgres"), autocommit=True) as connection:
             for name in left:
                 connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'.encode())
+
+
+async def _publish_tariff(cluster: Cluster) -> None:
+    gateway, api = cluster.gateways[0], cluster.services["api"].url
+    tokens = cluster.device_token, cluster.operator_token
+    await PlatformClient(gateway, api, *tokens, cluster.environment, cluster.database_url).publish()
+
+
+async def _no_faults(url: str) -> bool:
+    return not await asyncio.to_thread(_faults, url)
 
 
 def _back_up(cluster: Cluster, target: Path) -> Manifest:
