@@ -3,6 +3,7 @@
 VoltstreamError
 ├── WrongUsage: an option or argument is wrong; the message says what to write instead
 ├── PlatformFailed: the platform that a command asks does not answer, or not with what was asked for
+├── BackupFailed: a backup cannot be taken, read or restored; the database is as it was
 └── ChildFailed: a process that `up` supervises cannot run; the message has its last words
 """
 
@@ -17,6 +18,10 @@ class WrongUsage(VoltstreamError):
 
 class PlatformFailed(VoltstreamError):
     """The platform does not answer, or refuses."""
+
+
+class BackupFailed(VoltstreamError):
+    """A backup cannot be taken, is damaged, or cannot be restored here. Nothing of the attempt is left."""
 
 
 class ChildFailed(VoltstreamError):

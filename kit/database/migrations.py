@@ -86,6 +86,17 @@ def status(url: str, sources: Sequence[Migrations]) -> list[MigrationStatus]:
     return found
 
 
+def known_versions(source: Migrations) -> set[str]:
+    """The versions that this code has. Raises ConfigError."""
+    return set(_files(source))
+
+
+def keep_schema(connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+    """Let nobody migrate until this connection ends; wait for a run under way. A migration would wait for a dump that
+    reads the table, and everybody who uses the table behind it."""
+    connection.execute("SELECT pg_advisory_lock_shared(%s)", (_LOCK_KEY,))
+
+
 def _files(source: Migrations) -> dict[str, str]:
     """version -> id of the source's files, in order."""
     if not _SOURCE_NAME.fullmatch(source.name):

@@ -37,7 +37,7 @@ class Grant:
     by_functions: bool = False  # its rows are written by the schema's functions alone, with their owner's rights
 
 
-def _make_roles(url: str, roles: Sequence[str]) -> None:
+def make_roles(url: str, roles: Sequence[str]) -> None:
     """Create these roles and make the login a member of them. Idempotent. Blocks.
 
     Raises ConfigError if the login may not create roles, Unavailable.
@@ -59,7 +59,7 @@ def ensure_roles(url: str, grants: Sequence[Grant]) -> None:
 
     Call it after migrating, with the same URL. Raises ConfigError if its login may not create roles, Unavailable.
     """
-    _make_roles(url, sorted({grant.role for grant in grants}))
+    make_roles(url, sorted({grant.role for grant in grants}))
     with connect_sync(url, name="voltstream grants") as connection, outages():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK_KEY,))
         for grant in grants:

@@ -71,7 +71,7 @@ INSERT INTO telemetry.outbox (event_id, exchange, routing_key, body)
 SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[], %b::bytea[])
 """
 
-_PUBLISHED_SESSIONS: Final = """
+PUBLISHED_SESSIONS: Final = """
 SELECT s.session_key, s.id, c.station_id, c.connector_id, s.session_id,
     (extract(epoch FROM s.started_at) * 1000)::bigint, (extract(epoch FROM s.ended_at) * 1000)::bigint,
     s.end_reason, s.energy_uj, s.integrated_uj, s.readings, s.flagged, s.revision,
@@ -178,7 +178,7 @@ def _transact_by_steps(connection: Connection, flush: Flush) -> None:
         if effects.stored <= _INSERTED_ROWS_MAX:
             _insert_readings(connection, effects)
         _merge(connection, flush)
-        sessions = connection.execute(_PUBLISHED_SESSIONS, (published,)) if published else None
+        sessions = connection.execute(PUBLISHED_SESSIONS, (published,)) if published else None
         windows = _read_windows(connection, effects.emit)
         if sessions is None and windows is None and not events.any_without_rows(effects):
             connection.execute("COMMIT")

@@ -12,7 +12,7 @@ the week is moved.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -31,6 +31,7 @@ from schemas.session import EndReason
 from streams.storage.connections import Connection, Connections
 from streams.storage.lake_rows import READINGS, WINDOWS, Digest, LakeTable, copy_rows, from_arrow, to_arrow
 from streams.storage.store import IDENTITY_TS_SLACK_MS
+from streams.storage.table_drops import dropping
 from streams.storage.tables import WEEK_MS
 from streams.storage.windows.retention import drop_week
 
@@ -46,7 +47,6 @@ _BACKLOG: Final = timedelta(days=1)
 _SETTLED: Final = timedelta(days=1)
 _WORTH_MOVING: Final = 0.1  # of the rows of a week that was moved before; less stays until more may go
 _WEEKS_AT_ONCE_MAX: Final = 26  # in one transaction
-_LOCK_KEY: Final = 0x766F6C6B  # advisory, any unused number: of the one process that moves
 
 _RAISE: Final = "UPDATE telemetry.stream_offset SET border_ms = %(border)s WHERE border_ms < %(border)s"
 # Of each connector: its two newest sessions that are over are left alone, with what follows the older one's end. A pass
@@ -277,7 +277,7 @@ class LakeMover:
         Raises Unavailable and LakeUnavailable where database or lake do not answer, LakeMismatch; what it says is in
         telemetry.lake_status too. Nothing is lost by trying again.
         """
-        with self._connections.lend() as connection, _alone(connection) as alone:
+        with self._connections.lend() as connection, dropping(connection) as alone:
             if not alone:
                 return []
             try:
@@ -486,17 +486,6 @@ def _moved(weeks: list[_Week], table: LakeTable, files: list[LakeFile]) -> Move:
     start, end = moved.start.date().isoformat(), moved.end.date().isoformat()
     _log.info("rows_moved", kind=table.kind, start=start, end=end, rows=moved.rows, kept=kept, files=len(files))
     return moved
-
-
-@contextmanager
-def _alone(connection: Connection) -> Iterator[bool]:
-    """Whether no other process moves. The lock ends with the connection, so that a killed one leaves none."""
-    (alone,) = connection.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK_KEY,)).fetchone() or (False,)
-    try:
-        yield alone
-    finally:
-        with suppress(psycopg.Error):
-            connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK_KEY,))
 
 
 def _connectors(connection: Connection, partition: int) -> dict[int, tuple[str, int]]:

@@ -20,6 +20,7 @@ from kit.database.migrations import Migrations, migrate, standard_tables
 from kit.database.postgres import connect_sync, outages
 from kit.database.roles import Grant, ensure_roles
 from kit.errors import ConfigError
+from streams.storage.table_drops import dropping
 from streams.storage.tables import WEEK_MS
 from streams.storage.windows.relations import Connection, Layout, coarse_relations, interval, renew_coarse
 
@@ -220,8 +221,9 @@ def _file(name: str) -> str:
 
 def drop_before(connection: Connection, before: datetime) -> int:
     """Drop the pieces of raw readings that end at or before the moment; how many. As the writer's role."""
-    row = connection.execute("SELECT telemetry.drop_readings(%s)", (before,)).fetchone()
-    return int(row[0]) if row else 0
+    with dropping(connection) as alone:
+        row = connection.execute("SELECT telemetry.drop_readings(%s)", (before,)).fetchone() if alone else None
+        return int(row[0]) if row else 0
 
 
 def summarize(connection: Connection, weeks: Sequence[int]) -> None:

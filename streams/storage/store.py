@@ -52,10 +52,13 @@ _CONNECTORS_APART_MAX: Final = 4  # as many scans as one connector each is worth
 _CLUSTERS_MAX: Final = 8
 _CLUSTER_GAP_MS: Final = 600_000
 
-_ACQUIRE: Final = """
-UPDATE telemetry.stream_offset SET epoch = epoch + 1 WHERE partition = %s AND (%s::bigint IS NULL OR epoch = %s)
+# Epochs are of the clock: a database that went back (a restore, a standby without the last commits) hands out none
+# again by which a worker of before could commit.
+NEXT_EPOCH: Final = "greatest(epoch + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)"
+_ACQUIRE: Final = f"""
+UPDATE telemetry.stream_offset SET epoch = {NEXT_EPOCH} WHERE partition = %s AND (%s::bigint IS NULL OR epoch = %s)
 RETURNING epoch, next, commits, border_ms
-"""
+"""  # noqa: S608  # our own text
 # Ends the transaction that locks the row of a partition. A client that hangs in the middle of a COPY or a pipeline
 # would lock it for ever: no time-out of the server's covers its wait for the next message.
 _HOLDER_S_MAX: Final = 20.0  # twice what a worker that releases a partition waits for its own commit
@@ -171,7 +174,7 @@ WHERE strpos(r.extra, '{SIGN}') > 0
 
 # Pricing's two functions, the only thing of its schema that the writer's role may use.
 _TARIFFS_AT: Final = "SELECT place - 1, version_key FROM pricing.tariffs_at(%s::text[], %s::bigint[])"
-_VERSIONS: Final = "SELECT version_key, id, time_zone, tariff::text FROM pricing.documents(%s::bigint[])"
+VERSIONS: Final = "SELECT version_key, id, time_zone, tariff::text FROM pricing.documents(%s::bigint[])"
 # The registry's view and function likewise.
 _REGISTERED: Final = "SELECT station_id FROM stations.station_overview WHERE station_id = ANY(%s::text[])"
 _SILENCES_AFTER: Final = "SELECT station_id, silent_after_s FROM stations.silence_overview"
@@ -400,7 +403,7 @@ class Store:
     def tariff_versions(self, keys: list[int]) -> list[TariffVersion]:
         """Implement StoreQueries.tariff_versions."""
         with self.connections.lend() as connection:
-            return [TariffVersion.of(*row) for row in connection.execute(_VERSIONS, (keys,))]
+            return [TariffVersion.of(*row) for row in connection.execute(VERSIONS, (keys,))]
 
 
 def _session(row: tuple[Any, ...]) -> StoredSession:

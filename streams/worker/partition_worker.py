@@ -38,6 +38,7 @@ class PartitionWorker:
         self._flushed = asyncio.Event()
         self._gap: Gap | None = None  # the log is to be read again, and the missing offset has not arrived yet
         self._reread_at_s = -float("inf")
+        self._read_at_s = context.clock.monotonic_s()  # when the last record came
         self._closed = False
         context.audience.call_when_it_begins(self._offered.set)
         self._task = asyncio.create_task(self._guarded(), name=f"partition {tp.partition}")
@@ -50,6 +51,7 @@ class PartitionWorker:
             await self._flushed.wait()
         if self._closed:
             return
+        self._read_at_s = self._context.clock.monotonic_s()
         offset = event.message.offset
         if offset < self._processor.next:
             await stream.ack(event)  # committed before; Kafka's own offset only lags
@@ -90,8 +92,8 @@ class PartitionWorker:
         while not self._closed:  # it is cancelled too, which a library may lose
             self._offered.clear()
             due_s = self._processor.due_in_s(ticks=self._caught_up())
-            if self._gap is not None:
-                await self._reread(self._gap)
+            if (gap := self._gap or self._passed_over()) is not None:
+                await self._reread(gap)
             if due_s == 0.0:
                 await self._until_it_works(self._processor.flush)
                 await self._acknowledge()
@@ -134,6 +136,15 @@ class PartitionWorker:
                 f"{self._processor.next}. The topic was created again, or the database belongs to another one"
             )
         return end <= self._processor.expected
+
+    def _passed_over(self) -> Gap | None:
+        """The records that nobody reads: the group's offset is beyond the store's, as after a restore of the database,
+        and no further record arrives to show it."""
+        quiet_s = self._context.clock.monotonic_s() - self._read_at_s
+        end = self._log_end()
+        if end is None or end <= self._processor.expected or self._processor.waiting or quiet_s < REREAD_S:
+            return None
+        return Gap(self._tp.partition, self._processor.expected, end)
 
     def _log_end(self) -> int | None:
         """The end offset that the last fetch returned; None before the first."""

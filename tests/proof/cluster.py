@@ -42,6 +42,7 @@ from tests.waiting import eventually
 
 PARTITIONS = 4
 SERVICES = ("gateway 1", "gateway 2", "bridge", "relay", "api", "worker 1", "worker 2")
+NO_MODULES: Mapping[str, str] = {}
 _RECORDER_GROUP = "proof"  # a consumer group whose queues keep the events for `received`
 _RECORDED = (SESSION_COMPLETED, INVOICE_CREATED)
 _GROUPS = ("billing", "ingest", "pricing", "sessions")
@@ -76,11 +77,15 @@ class Cluster:
         self._filled = ExitStack()  # disks
         self.services: dict[str, SupervisedService] = {}
 
-    async def start(self, *names: str) -> None:
-        """Start and supervise these services, each with one port for all its restarts. They need not be ready yet."""
+    async def start(self, *names: str, modules: Mapping[str, str] = NO_MODULES) -> None:
+        """Start and supervise these services, each with one port for all its restarts. They need not be ready yet.
+
+        `modules`: the environment in which Python takes another version's.
+        """
         for name in names:
             arguments = (name.split()[0], "--json", "--supervised", "--port", str(unused_port()))
-            environment = {**self.environment, **(self._clocks.environment(name) if self._clocks else {})}
+            clocks = self._clocks.environment(name) if self._clocks else {}
+            environment = {**self.environment, **clocks, **modules}
             self.services[name] = SupervisedService(name, arguments, environment, self._folder)
             await self._stack.enter_async_context(kept_alive([self.services[name]]))
 
@@ -209,9 +214,9 @@ class Cluster:
                     waiting += channel.queue_declare(queue, passive=True).method.message_count
         return waiting
 
-    async def prepare(self) -> None:
+    async def prepare(self, modules: Mapping[str, str] = NO_MODULES) -> None:
         """Migrate, issue tokens."""
-        await run_once(self.environment, "migrate")
+        await run_once({**self.environment, **modules}, "migrate")
         kinds = (("device", "--any-station"), ("operator",))
         issued = await asyncio.gather(*(run_once(self.environment, "token", "issue", "--kind", *k) for k in kinds))
         self.device_token, self.operator_token = (answer["token"] for answer in issued)
@@ -232,8 +237,9 @@ async def running_cluster(
     services: Sequence[str] = SERVICES,
     links: Links | None = None,
     clocks: Clocks | None = None,
+    modules: Mapping[str, str] = NO_MODULES,
 ) -> AsyncIterator[Cluster]:
-    """A cluster with these services ready, on empty brokers; stopped at the end."""
+    """A cluster with these services ready, on empty brokers; stopped at the end. `modules`: see Cluster.start."""
     urls = server_urls(servers, database_url)
     environment = {
         **(urls if links is None else links.through(urls)),
@@ -245,9 +251,9 @@ async def running_cluster(
     await clear_brokers(servers)
     async with AsyncExitStack() as stack:
         cluster = Cluster(database_url, environment, servers, folder, stack, links, clocks)
-        await cluster.prepare()
+        await cluster.prepare(modules)
         _record_events(servers.rabbitmq.url)
-        await cluster.start(*services)
+        await cluster.start(*services, modules=modules)
         stack.push_async_callback(cluster.wait_for_servers)
         stack.callback(cluster.make_room)
         try:

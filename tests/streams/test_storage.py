@@ -27,6 +27,7 @@ from streams.storage.schema import (
     stored_partitions,
 )
 from streams.storage.store import Store
+from streams.storage.table_drops import keep_tables
 from streams.storage.tables import COARSE, READING, WEEK_MS, WINDOW
 from tests.streams.conftest import PARTITIONS
 from tests.streams.frames_and_effects import T0_MS, effects_of, flush_of, plain, random_readings
@@ -211,6 +212,29 @@ def test_retention_drops_whole_weeks_and_only_old_ones(store: Store, telemetry_u
         for name in ("window_1m", *COARSE):
             row = connection.execute(f"SELECT {sums} FROM telemetry.{name}".encode()).fetchone()
             assert row == tuple(shares), "the ledger of energy does not need the readings"
+
+
+def test_nothing_is_dropped_while_a_backup_is_taken_and_nobody_waits_for_it(store: Store, telemetry_url: str) -> None:
+    """A drop would wait for the dump, and every writer behind the drop."""
+    keys = store.register_connectors(0, [("A", 1)])
+    readings = random_readings(np.random.default_rng(1), keys, 10)
+    readings["ts_ms"] = np.full(10, T0_MS - 3 * WEEK_MS)
+    commit(store, flush_of(store.acquire(0), effects_of(readings)))
+    now = datetime.fromtimestamp(T0_MS / 1_000, UTC)
+
+    def weeks(table: str) -> int:
+        with psycopg.connect(telemetry_url) as connection:
+            row = connection.execute(f"SELECT count(DISTINCT tableoid) FROM telemetry.{table}".encode()).fetchone()
+            return int(row[0]) if row else 0
+
+    with psycopg.connect(telemetry_url) as backup:
+        keep_tables(backup)
+        store.maintain(T0_MS, now)
+        store.drop_windows(now, {"1m": 7})
+        assert (weeks("reading"), weeks("window_1m")) == (1, 1)
+    store.maintain(T0_MS, now)
+    store.drop_windows(now, {"1m": 7})
+    assert (weeks("reading"), weeks("window_1m")) == (0, 0)
 
 
 def test_maintenance_makes_next_week_and_brings_the_index_up_to_date(

@@ -56,6 +56,11 @@ _COMMANDS: Final = {
     ),
     "billing": _Command("voltstream.cli.commands.billing:app"),
     "lake": _Command("voltstream.cli.commands.lake:app"),
+    "backup": _Command("voltstream.cli.commands.backup:backup", "voltstream backup backups/2026-03-01"),
+    "restore": _Command(
+        "voltstream.cli.commands.backup:restore", "voltstream restore backups/2026-03-01 --data-dir .restored"
+    ),
+    "verify": _Command("voltstream.cli.commands.backup:verify", "voltstream verify --json"),
     "migrate": _Command("voltstream.cli.commands.migrate:migrate", "voltstream migrate --json"),
     "serve": _Command("voltstream.cli.commands.serve:serve", "voltstream serve worker relay --json"),
     "version": _Command("voltstream.cli.commands.doctor:version", "voltstream version --json"),

@@ -51,8 +51,17 @@ def bring_up_to_date(url: str, partitions: int, services: Sequence[Service[Any]]
     for service in services:
         if service.prepare is not None:
             service.prepare(url, partitions)
-    ensure_roles(url, [*OWN_GRANTS, Grant(ROLE, contracts=(CONTRACT,)), *grants_of(services)])
+    ensure_roles(url, _all_grants(services))
     return applied
+
+
+def roles_of_platform() -> set[str]:
+    """Every role that `bring_up_to_date` makes."""
+    return {grant.role for grant in _all_grants(all_services())}
+
+
+def _all_grants(services: Sequence[Service[Any]]) -> list[Grant]:
+    return [*OWN_GRANTS, Grant(ROLE, contracts=(CONTRACT,)), *grants_of(services)]
 
 
 def sources_of(services: Sequence[Service[Any]]) -> list[Migrations]:

@@ -6,6 +6,7 @@ from typing import Final
 
 from kit.clock import from_ms, to_ms
 from streams.storage.connections import DELETED_ROWS_MAX, Connection
+from streams.storage.table_drops import dropping
 from streams.storage.tables import COARSE, WEEK_MS, WINDOW, kept_of, select_coarse
 
 MINUTE: Final = "1m"
@@ -23,9 +24,11 @@ def drop_windows_before(connection: Connection, now: datetime, days: Mapping[str
     if days.get(MINUTE):
         before = now - timedelta(days=days[MINUTE])
         weeks = [week for (week,) in connection.execute("SELECT telemetry.weeks_of('window_1m')")]
-        for week in sorted(week for week in weeks if from_ms((week + 1) * WEEK_MS) <= before):
-            drop_week(connection, week)
-            dropped += 1
+        due = sorted(week for week in weeks if from_ms((week + 1) * WEEK_MS) <= before)
+        with dropping(connection) as alone:
+            for week in due if alone else ():
+                drop_week(connection, week)
+                dropped += 1
     for name in COARSE:
         width = name.removeprefix("window_")
         if days.get(width):

@@ -1,0 +1,1 @@
+"""Backups of a platform: taking, checking and restoring them (docs/adr/0028)."""

@@ -1,0 +1,264 @@
+"""Restoring a backup: into a database of another name, which gets its own when everything is in it and counted.
+
+So a database that has its name is whole, whenever a restore was killed; what one left is dropped by the next.
+"""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+import psycopg
+
+from billing.declaration import SERVICE as BILLING
+from billing.documents import Number
+from billing.invoicing.store import advance, lock
+from kit.clock import format_rfc3339, to_ms
+from kit.database.migrations import known_versions
+from kit.database.postgres import connect_sync, open_database, outages
+from kit.database.roles import make_roles
+from kit.lake.folder import TEMPORARY, LakeFolder
+from streams.storage.restored import begin_again, publish_completed_again
+from voltstream.backups import store
+from voltstream.backups.manifest import DATABASE, LAKE, Manifest, check_files, read_manifest
+from voltstream.backups.tools import Tools, contents_of, run_tool, tools_for
+from voltstream.errors import BackupFailed, WrongUsage
+from voltstream.runtime.database import bring_up_to_date, roles_of_platform, sources_of
+from voltstream.services import all_services
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+Progress = Callable[[str, int, int], None]
+"""Takes what is done, how much of it is, and of how much, in bytes."""
+
+# Made by a restore itself: rights of the one who restores on what is to come, the extension before everything else, and
+# a comment that only a superuser may write.
+_LEFT_OUT: Final = (" DEFAULT ACL ", " EXTENSION ", " COMMENT - EXTENSION ")
+
+# As long as every inbox knows the event again (events.inbox_retention is 30 days at least).
+_PUBLISHED_AGAIN: Final = timedelta(days=29)
+
+
+@dataclass(frozen=True, slots=True)
+class RestorePlan:
+    """What to restore, and where to."""
+
+    source: Path
+    url: str  # of the database to be, which may be there and empty
+    replace: bool  # what has its name now is kept under another one
+    lake: LakeFolder | None
+    jobs: int
+    new_log: bool = False
+    last_document: str | None = None  # the number of the newest one that was issued after the backup
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What came of it."""
+
+    manifest: Manifest
+    migrations: list[str]  # that were applied to it
+    kept_as: str | None  # the name of the database that it replaced
+    roles: list[str]  # made now, which may need a login
+
+
+def restore_backup(plan: RestorePlan, progress: Progress) -> Restored:
+    """Blocks. Raises BackupFailed, WrongUsage, ConfigError, Unavailable; then the database is as it was."""
+    manifest = read_manifest(plan.source)
+    _check_version(manifest)
+    name = store.database_name(plan.url)
+    with store.restoring_alone(plan.url) as server, outages():
+        tools = _tools_of(manifest, store.facts_of(server).server_major)
+        store.drop_unfinished(server, name)
+        there = store.exists(server, name)
+        empty = there and store.is_empty(plan.url)
+        _check_target(plan, name, there and not empty)
+        identity = store.prepared_at(plan.url) if there and not empty else None
+        _check_files(plan.source, manifest, progress)
+        if manifest.lake == "included":
+            _put_lake(plan, manifest, progress)
+        new = store.temporary_name(name, uuid4().hex[:8])
+        store.create_database(server, new, manifest.encoding, manifest.collate, manifest.ctype)
+        try:
+            made = _fill(plan, manifest, tools, store.named_url(plan.url, new), progress)
+            applied = _finish(plan, manifest, store.named_url(plan.url, new), identity)
+            kept_as = store.kept_name(name, datetime.now(UTC)) if there else None
+            store.take_place(server, new, name, kept_as)
+        except BaseException:
+            with suppress(psycopg.Error):  # the next restore drops it
+                store.drop_database(server, new)
+            raise
+        if empty and kept_as is not None:
+            store.drop_database(server, kept_as)
+            kept_as = None
+    return Restored(manifest, applied, kept_as, made)
+
+
+def _check_version(manifest: Manifest) -> None:
+    """Raises BackupFailed where this version is older than the one that made the backup."""
+    known = {source.name: known_versions(source) for source in sources_of(all_services())}
+    ahead = [
+        f"{source}/{version}" for source, version in manifest.migrations.items()
+        if source in known and version not in known[source]
+    ]  # fmt: skip
+    if ahead:
+        raise BackupFailed(
+            f"the backup is of voltstream {manifest.voltstream}, whose database is ahead of this version (migrations "
+            f"{', '.join(sorted(ahead))}): restore it with that version, or a newer one"
+        )
+
+
+def _tools_of(manifest: Manifest, server_major: int) -> Tools:
+    if server_major < manifest.server_major:
+        raise BackupFailed(
+            f"the backup is of PostgreSQL {manifest.server_major}, this server is {server_major}: a restore goes to "
+            "the same version or a newer one. Use such a server"
+        )
+    return tools_for(max(server_major, manifest.tool_major), "restoring this backup")
+
+
+def _check_target(plan: RestorePlan, name: str, taken: bool) -> None:
+    if taken and not plan.replace:
+        raise WrongUsage(
+            f"the database {name} has tables: name another one, or say --replace (it is kept under another name)"
+        )
+
+
+def _check_files(source: Path, manifest: Manifest, progress: Progress) -> None:
+    read = 0
+
+    def counted(octets: int) -> None:
+        nonlocal read
+        read += octets
+        progress("checking the backup", read, manifest.bytes)
+
+    check_files(source, manifest, counted)
+
+
+def _fill(plan: RestorePlan, manifest: Manifest, tools: Tools, url: str, progress: Progress) -> list[str]:
+    """Restore into the database at `url`, which is empty, and count; the roles that were made."""
+    archive = plan.source / DATABASE
+    made = _make_roles(url, manifest)
+    sizes = _sizes(contents_of(tools, archive), archive)
+    total, done = sum(sizes.values()), 0
+
+    def finished(table: str) -> None:
+        nonlocal done
+        done += sizes.pop(table, 0)
+        progress("restoring tables", done, total)
+
+    progress("restoring tables", 0, total)
+    with connect_sync(url, name="voltstream restore", autocommit=True) as connection, outages():
+        if manifest.timescaledb:
+            store.before_timescale(connection, manifest.timescaledb)
+    # TimescaleDB's catalogue cannot be restored in parallel.
+    jobs = 1 if manifest.timescaledb else plan.jobs
+    chosen = [line for line in contents_of(tools, archive) if not any(word in line for word in _LEFT_OUT)]
+    with tempfile.NamedTemporaryFile("w", suffix=".list") as listed:
+        listed.write("\n".join(chosen))
+        listed.flush()
+        arguments = ("--exit-on-error", "--no-owner", f"--jobs={jobs}", f"--use-list={listed.name}", str(archive))
+        run_tool(tools, "pg_restore", url, arguments, finished)
+    progress("restoring tables", total, total)
+    with connect_sync(url, name="voltstream restore", autocommit=True) as connection, outages():
+        if manifest.timescaledb:
+            store.after_timescale(connection)
+        _compare(manifest.rows, store.count_rows(connection))
+        connection.execute("ANALYZE")
+    return made
+
+
+def _make_roles(url: str, manifest: Manifest) -> list[str]:
+    """Roles belong to a server, so they are not in a dump, and rights in it name them."""
+    with connect_sync(url, name="voltstream restore", autocommit=True) as connection, outages():
+        missing = store.missing_roles(connection, manifest.roles)
+    make_roles(url, missing)
+    return sorted({*missing} - roles_of_platform())
+
+
+def _sizes(contents: list[str], archive: Path) -> dict[str, int]:
+    """Bytes of the archive's file of each table, by its name without schema."""
+    sizes: dict[str, int] = {}
+    for line in contents:
+        head, _, rest = line.partition(" TABLE DATA ")
+        if rest:
+            number, table = head.partition(";")[0], rest.split(" ")[1]
+            sizes[table] = sizes.get(table, 0) + sum(path.stat().st_size for path in archive.glob(f"{number}.dat*"))
+    return sizes
+
+
+def _compare(wanted: dict[str, int], found: dict[str, int]) -> None:
+    wrong = [
+        f"{table} has {found.get(table, 0):,} rows instead of {wanted.get(table, 0):,}"
+        for table in sorted({*wanted, *found})
+        if wanted.get(table) != found.get(table)
+    ]
+    if wrong:
+        raise BackupFailed(f"what was restored is not what was backed up: {'; '.join(wrong)}")
+
+
+def _finish(plan: RestorePlan, manifest: Manifest, url: str, identity: datetime | None) -> list[str]:
+    """Bring it up to this version, and shut out whoever worked on the database that was backed up."""
+    applied = bring_up_to_date(url, manifest.partitions)
+    with connect_sync(url, name="voltstream restore") as connection, outages(), connection.transaction():
+        begin_again(connection, identity=identity, new_log=plan.new_log)
+        # Events that had left their outbox and that nobody had handled yet are in no backup. Of money none may be lost.
+        lost = store.sessions_without_charge(connection, manifest.taken_at - _PUBLISHED_AGAIN)
+        published = publish_completed_again(connection, lost, to_ms(manifest.taken_at))
+        store.note_restored(
+            connection,
+            "database.restored",
+            store.database_name(plan.url),
+            {
+                "taken_at": format_rfc3339(manifest.taken_at),
+                "voltstream": manifest.voltstream,
+                "new_log": plan.new_log,
+                "last_document": plan.last_document,
+                "sessions_published_again": published,
+            },
+        )
+    if plan.last_document is not None:
+        asyncio.run(_number_after(url, plan.last_document))
+    return applied
+
+
+async def _number_after(url: str, text: str) -> None:
+    """Let the next document have the number after this one, which was given after the backup."""
+    year, _, sequence = text.partition("-")
+    if not (year.isdecimal() and sequence.isdecimal()):
+        raise WrongUsage(f"--last-document {text!r}: write a number as documents have it, 2026-0000017")
+    database = await open_database(url, name="voltstream restore", role=BILLING.role, connections_max=1)
+    try:
+        async with database.transaction() as connection:
+            last = await lock(connection)
+            given = Number(int(year), int(sequence), last.issued_at)
+            if (given.year, given.sequence) < (last.year, last.sequence):
+                raise WrongUsage(f"--last-document {text}: the backup has {last} already")
+            await advance(connection, given)
+    finally:
+        await database.close()
+
+
+def _put_lake(plan: RestorePlan, manifest: Manifest, progress: Progress) -> None:
+    """Copy the backup's files to the lake, but for those that are there. A file's name has the hash of its rows, and
+    one that nobody's catalogue has is none of the lake: whatever a restore leaves that fails does no harm."""
+    if plan.lake is None:
+        raise WrongUsage(
+            f"the backup has {manifest.lake_files:,} files of a lake: set VOLTSTREAM_LAKE_URL to where they are to be"
+        )
+    files = [file for file in manifest.files if file.path.startswith(f"{LAKE}/")]
+    total, done = sum(file.bytes for file in files), 0
+    for file in files:
+        path = file.path.removeprefix(f"{LAKE}/")
+        if not plan.lake.has(path, file.bytes):
+            temporary = f"{TEMPORARY}/{path.rpartition('/')[2]}"
+            with (plan.source / file.path).open("rb") as source, plan.lake.write(temporary) as copy:
+                shutil.copyfileobj(source, copy)
+            plan.lake.rename(temporary, path)
+        done += file.bytes
+        progress("copying the lake", done, total)
