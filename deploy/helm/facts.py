@@ -10,7 +10,7 @@ from deploy.helm.paths import paths_of
 from kit.retention import StandardTableSettings
 from kit.secrets.files import masked
 from kit.service import Service
-from kit.settings import Settings
+from kit.settings import PREFIX, Settings
 from kit.web.health import HEALTHZ, METRICS, READY
 from kit.web.limits.settings import RequestLimitSettings
 from voltstream.runtime.children import READY_S_MAX, STOP_S_MAX
@@ -86,8 +86,7 @@ def facts_of(one: Service[Any]) -> dict[str, Any]:
         "serves": one.router is not None,
         "paths": paths_of(one),
         "queues": sorted(queue_of(one, consumes) for consumes in one.consumes),
-        "calls": [] if call is None else [{**call._asdict(), "port": port_of(service(call.service))}],
-        "callers": sorted(caller for caller, called in CALLS.items() if called.service == one.name),
+        "calls": [] if call is None else [_call(call)],
         "outside": [{"setting": name, **_camel(OUTSIDE[name])} for name in sorted(OUTSIDE.keys() & fields.keys())],
         "optionalSecrets": sorted(optional),
         "files": sorted(name for name in fields if name.endswith("_file")),
@@ -111,8 +110,8 @@ def extra_facts() -> dict[str, dict[str, Any]]:
             "summary": "a simulated fleet that sends readings to the gateway now and then",
             "command": ["simulate", "--json"],
             "connects": [],
-            "calls": [{"service": gateway.name, "port": port_of(gateway), "variable": "VOLTSTREAM_URL"}],
-            "tokenVariable": "VOLTSTREAM_DEVICE_TOKEN",
+            "calls": [{"service": gateway.name, "port": port_of(gateway), "variable": f"{PREFIX}URL", "token": ""}],
+            "tokenVariable": f"{PREFIX}DEVICE_TOKEN",
             "optionalSecrets": [],
             "files": [],
             "settings": [],
@@ -149,6 +148,12 @@ def all_facts() -> dict[str, dict[str, Any]]:
 def secret_names() -> frozenset[str]:
     """All settings that can be given by file."""
     return frozenset(name for name, field in settings_type().model_fields.items() if masked(field))
+
+
+def _call(call: Call) -> dict[str, Any]:
+    called = service(call.service)
+    variable = f"{PREFIX}{call.setting.upper()}"
+    return {"service": called.name, "port": port_of(called), "variable": variable, "token": call.token}
 
 
 def _files(fields: Iterable[str]) -> set[str]:

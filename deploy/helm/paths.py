@@ -2,6 +2,7 @@
 shorter one."""
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any, Final, NamedTuple
 
 from fastapi import APIRouter, FastAPI
@@ -24,9 +25,9 @@ class IngressPath(NamedTuple):
 def paths_of(one: Service[Any]) -> list[dict[str, str]]:
     """The rules of one service. A prefix that several services share is that of the service with most routes below it;
     the others have their paths one by one. Raises ValueError where such a path has a parameter."""
-    own, all_routes = routes_of(one), {other.name: routes_of(other) for other in all_services()}
+    all_routes = _all_routes()
     rules = set()
-    for route in own:
+    for route in all_routes[one.name]:
         prefix = _prefix(route)
         below = {name: sum(_prefix(path) == prefix for path in paths) for name, paths in all_routes.items()}
         if max(below, key=below.__getitem__) == one.name:
@@ -57,6 +58,11 @@ def routes_of(one: Service[Any]) -> list[str]:
     app = FastAPI(openapi_url=None)
     app.include_router(one.router)
     return sorted({str(route.path_format) for route in iter_route_contexts(app.routes)})
+
+
+@cache  # an app of each service takes a tenth of a second
+def _all_routes() -> dict[str, list[str]]:
+    return {one.name: routes_of(one) for one in all_services()}
 
 
 def _prefix(route: str) -> str:

@@ -8,10 +8,6 @@
   env:
     {{- include "voltstream.env" . | trim | nindent 4 }}
     {{- if .Values.facts.tokenVariable }}
-    {{- range .Values.facts.calls }}
-    - name: {{ .variable }}
-      value: {{ include "voltstream.addressOf" (dict "call" . "namespaces" $.Values.global.namespaces) }}
-    {{- end }}
     # The command has no option for a token by file.
     - name: {{ .Values.facts.tokenVariable }}
       valueFrom:

@@ -35,11 +35,6 @@ labels:
   {{- include "voltstream.labels" . | nindent 2 }}
 {{- end -}}
 
-{{/* `http://billing.core-services.svc:8080`, of one of the calls among a chart's facts. */}}
-{{- define "voltstream.addressOf" -}}
-http://{{ .call.service }}.{{ include "voltstream.namespaceOf" (dict "name" .call.service "namespaces" .namespaces) }}.svc:{{ .call.port }}
-{{- end -}}
-
 {{- define "voltstream.image" -}}
 {{- $image := .Values.global.image -}}
 {{- $tag := $image.tag | default .Chart.AppVersion -}}

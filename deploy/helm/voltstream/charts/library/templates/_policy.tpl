@@ -10,17 +10,6 @@
 - from:
     {{- toYaml $g.monitoring.peers | nindent 4 }}
   ports: [{ protocol: TCP, port: {{ .Values.facts.port }} }]
-{{- range .Values.facts.callers }}
-- from:
-    - namespaceSelector:
-        matchLabels:
-          kubernetes.io/metadata.name: {{ include "voltstream.namespaceOf" (dict "name" . "namespaces" $g.namespaces) }}
-      podSelector:
-        matchLabels:
-          app.kubernetes.io/name: {{ . }}
-          app.kubernetes.io/part-of: voltstream
-  ports: [{ protocol: TCP, port: {{ $.Values.facts.port }} }]
-{{- end }}
 {{- end -}}
 
 {{- define "voltstream.egressRules" -}}
@@ -37,18 +26,16 @@
     {{- toYaml $server.peers | nindent 4 }}
   ports: [{ protocol: TCP, port: {{ $server.port }} }]
 {{- end }}
-{{- range .Values.facts.calls }}
-{{- if or (not .token) (has .token $keys) }}
+{{- range (include "voltstream.calls" . | fromYamlArray) }}
 - to:
     - namespaceSelector:
         matchLabels:
-          kubernetes.io/metadata.name: {{ include "voltstream.namespaceOf" (dict "name" .service "namespaces" $g.namespaces) }}
+          kubernetes.io/metadata.name: {{ .namespace }}
       podSelector:
         matchLabels:
           app.kubernetes.io/name: {{ .service }}
           app.kubernetes.io/part-of: voltstream
   ports: [{ protocol: TCP, port: {{ .port }} }]
-{{- end }}
 {{- end }}
 {{- $outside := dict }}
 {{- range .Values.facts.outside }}
@@ -63,6 +50,19 @@
     {{- toYaml (get $g.peers $it.peers) | nindent 4 }}
   ports: [{ protocol: TCP, port: {{ $it.port }} }]
 {{- end }}
+{{- end -}}
+
+{{/* The services that it asks, with their namespaces: where one wants a token, only with that. */}}
+{{- define "voltstream.calls" -}}
+{{- $keys := include "voltstream.secretKeys" . | fromYamlArray -}}
+{{- $found := list -}}
+{{- range .Values.facts.calls -}}
+{{- if or (not .token) (has .token $keys) -}}
+{{- $namespace := include "voltstream.namespaceOf" (dict "name" .service "namespaces" $.Values.global.namespaces) -}}
+{{- $found = append $found (merge (dict "namespace" $namespace) .) -}}
+{{- end -}}
+{{- end -}}
+{{ toYaml $found }}
 {{- end -}}
 
 {{- define "voltstream.policy" }}
@@ -87,4 +87,30 @@ spec:
     {{- end }}
   egress:
     {{- include "voltstream.egressRules" . | trim | nindent 4 }}
+{{- range (include "voltstream.calls" . | fromYamlArray) }}
+---
+# The other end of its call: the service that it asks does not know who asks.
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  name: {{ .service }}-from-{{ $.Chart.Name }}
+  namespace: {{ .namespace }}
+  labels:
+    {{- include "voltstream.labels" $ | nindent 4 }}
+spec:
+  podSelector:
+    matchLabels:
+      app.kubernetes.io/name: {{ .service }}
+      app.kubernetes.io/part-of: voltstream
+  policyTypes: [Ingress]
+  ingress:
+    - from:
+        - namespaceSelector:
+            matchLabels:
+              kubernetes.io/metadata.name: {{ include "voltstream.namespace" $ }}
+          podSelector:
+            matchLabels:
+              {{- include "voltstream.selector" $ | nindent 14 }}
+      ports: [{ protocol: TCP, port: {{ .port }} }]
+{{- end }}
 {{- end }}

@@ -72,11 +72,9 @@ VOLTSTREAM_{{ . | upper }}
   value: {{ printf "%s,%s.%s.svc" . $.Chart.Name (include "voltstream.namespace" $) | quote }}
 {{- end }}
 {{- end }}
-{{- range .Values.facts.calls }}
-{{- if and .setting (has .token $keys) }}
-- name: {{ include "voltstream.variable" .setting }}
-  value: {{ include "voltstream.addressOf" (dict "call" . "namespaces" $.Values.global.namespaces) }}
-{{- end }}
+{{- range (include "voltstream.calls" . | fromYamlArray) }}
+- name: {{ .variable }}
+  value: http://{{ .service }}.{{ .namespace }}.svc:{{ .port }}
 {{- end }}
 - name: VOLTSTREAM_DATA_DIR
   value: /var/lib/voltstream
