@@ -148,34 +148,27 @@ def _arrows(documents: Sequence[Document], direction: str) -> Iterator[Arrow]:
                         yield Arrow(source.name, target.name, port["port"])
 
 
-def most_replicas(documents: Sequence[Document], pod: Pod) -> int:
-    if not pod.serves:
-        return 1
+def replicas_max(documents: Sequence[Document], pod: Pod) -> int:
+    """How many there are at most, but while they are replaced."""
     scaled = [
         int(one["spec"]["maxReplicas"])
         for one in of_kind(documents, "HorizontalPodAutoscaler")
         if (one["metadata"]["namespace"], one["spec"]["scaleTargetRef"]["name"]) == (pod.namespace, pod.name)
     ]
-    surge = pod.workload["kind"] == "Deployment"
-    return max([int(pod.workload["spec"].get("replicas", 1)), *scaled]) + surge
-
-
-def replicated(documents: Sequence[Document]) -> list[Pod]:
-    return [
-        pod
-        for pod in pods(documents)
-        if pod.serves and most_replicas(documents, pod) - (pod.workload["kind"] == "Deployment") > 1
-    ]
+    return max([int(pod.workload["spec"].get("replicas", 1)), *scaled]) if pod.serves else 1
 
 
 def variables(pod: Pod) -> dict[str, Any]:
+    """Name -> value of its container's variables; None: from a Secret."""
     return {one["name"]: one.get("value") for one in pod.container.get("env", [])}
 
 
 def mounted_secrets(pod: Pod) -> set[str]:
+    """Names of the settings whose secrets it mounts."""
     volumes = [one["secret"] for one in pod.spec["volumes"] if one["name"] == "secrets"]
     return {item["path"] for volume in volumes for item in volume["items"]}
 
 
 def namespaced(documents: Sequence[Document]) -> list[Document]:
+    """Those that are in a namespace."""
     return [one for one in documents if "namespace" in one["metadata"]]

@@ -11,7 +11,7 @@ from tests.deploy.helm.objects import (
     mounted_secrets,
     of_kind,
     pods,
-    replicated,
+    replicas_max,
     selects,
 )
 from tests.deploy.helm.rendered import Document
@@ -73,7 +73,7 @@ def every_account_is_there_and_has_no_token(documents: Sequence[Document]) -> It
 
 @rule
 def what_runs_more_than_once_is_spread_and_has_a_budget(documents: Sequence[Document]) -> Iterator[str]:
-    for pod in replicated(documents):
+    for pod in (pod for pod in pods(documents) if replicas_max(documents, pod) > 1):
         budgets = [
             one
             for one in of_kind(documents, "PodDisruptionBudget")

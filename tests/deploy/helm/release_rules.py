@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from kit.settings import PREFIX
-from tests.deploy.helm.objects import Pod, label, most_replicas, namespaced, of_kind, pods, selected, selects, variables
+from tests.deploy.helm.objects import Pod, label, namespaced, of_kind, pods, replicas_max, selected, selects, variables
 from tests.deploy.helm.rendered import Document
 from tests.deploy.helm.rules import rule
 
@@ -73,7 +73,7 @@ def a_quota_has_room_for_all_replicas(documents: Sequence[Document]) -> Iterator
         own = [pod for pod in pods(documents) if pod.namespace == quota["metadata"]["namespace"]]
         hard = quota["spec"]["hard"]
         for name, bound in hard.items():
-            used = sum(most_replicas(documents, pod) * _quantity_of(pod, name) for pod in own)
+            used = sum(_most(documents, pod) * _quantity_of(pod, name) for pod in own)
             if used > amount(str(bound)):
                 yield f"{label(quota)}: {name} {bound}, used {used:g}"
 
@@ -84,7 +84,7 @@ def workers_are_no_more_than_partitions(documents: Sequence[Document]) -> Iterat
     if len(set(found.values())) != 1 or None in found.values():
         yield f"partitions differ: {found}"
     for pod in pods(documents):
-        if pod.workload["kind"] == "StatefulSet" and most_replicas(documents, pod) > int(found[pod.name] or 0):
+        if pod.workload["kind"] == "StatefulSet" and replicas_max(documents, pod) > int(found[pod.name] or 0):
             yield f"{pod.name}: more than {found[pod.name]}"
 
 
@@ -95,6 +95,10 @@ def amount(quantity: str) -> float:
         if quantity.endswith(unit):
             return float(quantity.removesuffix(unit)) * factor
     return float(quantity)
+
+
+def _most(documents: Sequence[Document], pod: Pod) -> int:
+    return replicas_max(documents, pod) + (pod.workload["kind"] == "Deployment")
 
 
 def _quantity_of(pod: Pod, name: str) -> float:
