@@ -98,7 +98,7 @@ def amount(quantity: str) -> float:
 
 
 def _most(documents: Sequence[Document], pod: Pod) -> int:
-    return replicas_max(documents, pod) + (pod.workload["kind"] == "Deployment")
+    return replicas_max(documents, pod) + int(pod.workload["kind"] == "Deployment")
 
 
 def _quantity_of(pod: Pod, name: str) -> float:

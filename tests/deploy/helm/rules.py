@@ -5,11 +5,11 @@ from typing import Final
 
 from tests.deploy.helm.rendered import Document
 
-Rule = Callable[[Sequence[Document]], Iterable[str]]
-RULES: Final[dict[str, Rule]] = {}
+ChartRule = Callable[[Sequence[Document]], Iterable[str]]
+RULES: Final[dict[str, ChartRule]] = {}
 
 
-def rule(check: Rule) -> Rule:
+def rule(check: ChartRule) -> ChartRule:
     """Add it to RULES, by the name of the function."""
     RULES[check.__name__] = check
     return check
