@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from kit.config.adjustable import adjustables_of
 from kit.personal_data import PersonalData
 from kit.retention import StandardTableSettings
-from kit.service import Consumes, Service
+from kit.service import Backend, Consumes, Service
 from kit.web.limits.settings import RequestLimitSettings
 from schemas.topics import group_queue
 from voltstream.errors import WrongUsage
@@ -51,6 +51,13 @@ SUBSETS: Final = {
         "billing",
         "reingest",
     ),
+}
+_SERVERS_OF_BACKENDS: Final[dict[Backend, tuple[str, ...]]] = {
+    "live": ("redis_url",),
+    "log_writer": ("rabbitmq_url",),
+    "log_reader": ("kafka_url",),
+    "frames": ("rabbitmq_url", "kafka_url"),
+    "config": (),
 }
 # Those with migrations, which a test holds to their declarations.
 OWN_A_SCHEMA: Final = (
@@ -108,6 +115,19 @@ def follows_config(service: Service[Any]) -> bool:
         or "config" in service.backends
         or (service.settings is not None and bool(adjustables_of(service.settings)))
     )
+
+
+def servers_needed(service: Service[Any]) -> tuple[str, ...]:
+    """The settings that name the servers that it connects to and cannot do without, as its declaration has it."""
+    needed: list[str] = []
+    if service.has_database or service.router is not None:
+        needed.append("database_url")
+    if service.consumes or service.run_with_bus is not None:
+        needed.append("rabbitmq_url")
+    needed += (name for backend in sorted(service.backends) for name in _SERVERS_OF_BACKENDS[backend])
+    if follows_config(service):
+        needed += ("database_url", "rabbitmq_url")
+    return tuple(dict.fromkeys(needed))
 
 
 def settings_groups() -> list[type[BaseModel]]:

@@ -90,7 +90,7 @@ def test_every_alert_has_a_severity_a_summary_and_a_runbook() -> None:
     assert {path.stem for path in RUNBOOKS.glob("*.md")} - {"README"} == ALERTS.keys()
 
 
-def _declared_metrics() -> set[str]:
+def declared_metrics() -> set[str]:
     """Every metric that the code makes: the first argument of what makes one."""
     makers = {"Counter", "Gauge", "Histogram", "LoopCounter", "LoopHistogram", "counter", "gauge"}
     found = set()
@@ -109,7 +109,7 @@ def _declared_metrics() -> set[str]:
 
 
 def test_every_metric_of_a_rule_exists() -> None:
-    declared, recorded = _declared_metrics(), {rule["record"] for rule in _rules() if "record" in rule}
+    declared, recorded = declared_metrics(), {rule["record"] for rule in _rules() if "record" in rule}
     used = set()
     for rule in _rules():
         expression = re.sub(r"\{[^}]*\}|\[[^\]]*\]|\"[^\"]*\"", "", rule["expr"])

@@ -5,24 +5,16 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from kit.service import Backend, Service
+from kit.service import Service
 from kit.settings import Settings
 from voltstream.cli.options import AsJson, Check, HealthPort, Host, Supervised, checked, need
 from voltstream.cli.output import print_json, print_line
 from voltstream.runtime.composition import serve as run_services
 from voltstream.runtime.process import Lifespan, run
-from voltstream.services import SERVICES, SUBSETS, follows_config, named
+from voltstream.services import SERVICES, SUBSETS, named, servers_needed
 from voltstream.settings import load_settings
 
 _NAMES: Final = ", ".join((*SERVICES, *(f"{name} (= {' '.join(members)})" for name, members in SUBSETS.items())))
-_URLS_OF_BACKENDS: Final[dict[Backend, tuple[str, ...]]] = {
-    "live": ("redis_url",),
-    "log_writer": ("rabbitmq_url",),
-    "log_reader": ("kafka_url",),
-    "frames": ("rabbitmq_url", "kafka_url"),
-    "config": (),
-}
-
 _BROKERS: Final = frozenset({"rabbitmq_url", "kafka_url"})
 
 
@@ -62,16 +54,8 @@ def serve(
 
 def urls_needed(services: Sequence[Service[Any]]) -> list[str]:
     """The settings that name the servers of these services, as their declarations have it."""
-    needed: list[str] = []
-    for service in services:
-        if service.has_database or service.router is not None:
-            needed.append("database_url")
-        if service.consumes or service.run_with_bus is not None:
-            needed.append("rabbitmq_url")
-        needed += (name for backend in sorted(service.backends) for name in _URLS_OF_BACKENDS[backend])
-        if follows_config(service):
-            needed += ("database_url", "rabbitmq_url")
-    if needed and _BROKERS & set(needed):
+    needed = [name for service in services for name in servers_needed(service)]
+    if _BROKERS & set(needed):
         needed += sorted(_BROKERS)  # the settings want both or neither
     return list(dict.fromkeys(needed))
 
