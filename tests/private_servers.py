@@ -15,6 +15,7 @@ from deploy.servers import (
     SERVERS,
     TEST_SERVERS,
     Kafka,
+    Keycloak,
     MongoDB,
     Nginx,
     OidcProvider,
@@ -49,7 +50,8 @@ class PrivateServers:
         self.distributed = (self.postgres, self.rabbitmq, self.kafka, self.redis)
         self.oidc: Server = TEST_SERVERS[OidcProvider.name](self._run)
         self.nginx: Server = TEST_SERVERS[Nginx.name](self._run)
-        self.all = (*self.distributed, self.mongodb, self.oidc, self.nginx)
+        self.keycloak: Server = TEST_SERVERS[Keycloak.name](self._run)
+        self.all = (*self.distributed, self.mongodb, self.oidc, self.nginx, self.keycloak)
         for server in (*self.distributed, self.nginx):
             server.tls = tls
         self._started: set[Server] = set()
