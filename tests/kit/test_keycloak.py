@@ -147,7 +147,7 @@ class Realm:
         return answer.json() if answer.content else None
 
     async def _tokens(self, asked: dict[str, str], auth: tuple[str, str] | None = None) -> dict[str, str]:
-        answer = await self.client.post("token", data=asked, auth=auth)
+        answer = await self.client.post("token", data=asked, auth=auth or httpx.USE_CLIENT_DEFAULT)
         assert answer.status_code == 200, answer.text
         tokens: dict[str, str] = answer.json()
         return tokens
