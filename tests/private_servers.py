@@ -15,6 +15,7 @@ from deploy.servers import (
     SERVERS,
     TEST_SERVERS,
     Kafka,
+    Keycloak,
     MongoDB,
     Nginx,
     OidcProvider,
@@ -51,7 +52,8 @@ class PrivateServers:
         self.oidc: Server = TEST_SERVERS[OidcProvider.name](self._run)
         self.nginx: Server = TEST_SERVERS[Nginx.name](self._run)
         self.traefik: Server = TEST_SERVERS[Traefik.name](self._run)
-        self.all = (*self.distributed, self.mongodb, self.oidc, self.nginx, self.traefik)
+        self.keycloak: Server = TEST_SERVERS[Keycloak.name](self._run)
+        self.all = (*self.distributed, self.mongodb, self.oidc, self.nginx, self.traefik, self.keycloak)
         for server in (*self.distributed, self.nginx, self.traefik):
             server.tls = tls
         self._started: set[Server] = set()

@@ -34,6 +34,7 @@ class Server(ABC):
     port_names: ClassVar[tuple[str, ...]] = ("main",)
     keeps_data: ClassVar[bool] = True
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
+    start_timeout_s: ClassVar[float] = START_TIMEOUT_S
 
     def __init__(self, home: Path) -> None:
         """`home`: folder of its data, configuration, log and pid; created at the first start."""
@@ -121,7 +122,7 @@ class Server(ABC):
             self._ports_file.write_text(json.dumps({name: unused_port() for name in self.port_names}))
 
     def _wait_until_it_answers(self) -> None:
-        deadline_s = time.monotonic() + START_TIMEOUT_S
+        deadline_s = time.monotonic() + self.start_timeout_s
         while True:
             if not self.process.alive:
                 raise ServerFailed(f"{self.name} ended while starting:\n{self._log_tail()}")
@@ -132,7 +133,9 @@ class Server(ABC):
                 pass
             if time.monotonic() > deadline_s:
                 self.kill()
-                raise ServerFailed(f"{self.name} does not answer after {START_TIMEOUT_S:.0f} s:\n{self._log_tail()}")
+                raise ServerFailed(
+                    f"{self.name} does not answer after {self.start_timeout_s:.0f} s:\n{self._log_tail()}"
+                )
             time.sleep(_POLL_S)
 
     def _log_tail(self) -> str:

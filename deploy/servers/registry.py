@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from deploy.servers import kafka, mongodb, oidc
+from deploy.servers import kafka, keycloak, mongodb, oidc
 from deploy.servers.base import Server
 from deploy.servers.kafka import Kafka
+from deploy.servers.keycloak import Keycloak, KeycloakDistribution
 from deploy.servers.maven import Jars
 from deploy.servers.mongodb import MongoDB
 from deploy.servers.nginx import Nginx
@@ -24,6 +25,7 @@ from deploy.servers.traefik import Traefik
 ROOT: Final = Path(__file__).resolve().parents[2] / ".servers"
 KAFKA_JARS: Final = Jars("Kafka", kafka.POM, ROOT / "kafka-libs")
 MONGODB_JARS: Final = Jars("MongoDB", mongodb.POM, ROOT / "mongodb-libs")
+KEYCLOAK: Final = KeycloakDistribution(Jars("Keycloak", keycloak.POM, ROOT / "keycloak"))
 OIDC_PACKAGES: Final = NodePackages("OpenID provider", oidc.SOURCE, ROOT / "oidc-provider")
 _RUN_PREFIX: Final = "run-"
 
@@ -39,6 +41,7 @@ TEST_SERVERS: Final[dict[str, Callable[[Path], Server]]] = {
     OidcProvider.name: lambda run: OidcProvider(run / OidcProvider.name, OIDC_PACKAGES),
     Nginx.name: lambda run: Nginx(run / Nginx.name),
     Traefik.name: lambda run: Traefik(run / Traefik.name),
+    Keycloak.name: lambda run: Keycloak(run / Keycloak.name, KEYCLOAK),
 }
 """Those that tests start, and that no platform needs to run."""
 

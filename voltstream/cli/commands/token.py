@@ -102,7 +102,9 @@ def issue(
                 wanted, label, station or None, subject, organisation=organisation, scopes=scopes, expires_at=expires_at
             ),
         )
-    _show_secret(f"A token of kind {wanted} for the platform of {platform_name(settings)}:", token, stored, as_json)
+    ends = "" if stored.expires_at is None else f", valid until {_at(stored.expires_at)}"
+    platform = platform_name(settings)
+    _show_secret(f"A token of kind {wanted} for the platform of {platform}{ends}:", token, stored, as_json)
 
 
 @app.command("list", epilog="Example: voltstream token list --json")
