@@ -5,6 +5,7 @@ import json
 import re
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from urllib.parse import urlsplit
 
 import httpx
@@ -20,7 +21,7 @@ from tests.deploy.standins import STREAM_PATH, StandIn, running
 from tests.private_servers import PrivateServers
 from tests.waiting import eventually
 
-BURST = 80
+BURST, AT_ONCE = 80, 6
 UNANSWERED = ("gateway", "sessions")  # by one of their processes
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 # Not public: what the services have for those who run them, and ways around.
@@ -79,7 +80,7 @@ def front(
         away = "{}:{}".format(*nobody.getsockname())
         site = Site(
             addresses({name: some if name in UNANSWERED else [*some, away] for name, some in servers.items()}),
-            ocpp=(ocpp,), requests_per_s=5, requests_burst=BURST,
+            ocpp=(ocpp,), requests_per_s=5, requests_burst=BURST, requests_at_once=AT_ONCE,
         )  # fmt: skip
         with fronting(request.param, tls_servers, authority, site) as found:
             yield found
@@ -139,7 +140,21 @@ def test_what_a_client_says_of_itself_is_replaced_and_ids_are_passed_on(front: F
         assert came[name.lower()] == given[name]
 
 
-def test_http_2_and_no_other_than_tls_1_2_or_later(front: Front, authority: Authority) -> None:
+@pytest.mark.parametrize(
+    "head",
+    [b"Host: localhost\r\nHost: elsewhere\r\n", b"Host: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n"],
+)
+def test_a_request_that_can_be_read_in_two_ways_is_none(front: Front, head: bytes) -> None:
+    address = urlsplit(front.url)
+    with (
+        socket.create_connection(("localhost", address.port), timeout=60) as plain,
+        front.context.wrap_socket(plain, server_hostname="localhost") as connection,
+    ):
+        connection.sendall(b"GET /api/v1/audit HTTP/1.1\r\nHost: localhost\r\n" + head + b"\r\n")
+        assert connection.recv(1_024).split()[1] == b"400"
+
+
+def test_http_2_is_spoken(front: Front) -> None:
     address = urlsplit(front.url)
     assert address.port is not None
     found, body = http2.get(front.context, "localhost", address.port, "/api/v1/audit")
@@ -156,6 +171,19 @@ def test_an_event_is_passed_on_at_once(front: Front, standins: dict[str, list[St
         assert next(line for line in lines if line) == "data: first"
         stand_in.go_on.set()
         assert next(line for line in lines if line) == "data: second"
+
+
+def test_one_address_has_so_many_requests_at_once(front: Front, standins: dict[str, list[StandIn]]) -> None:
+    (stand_in,) = standins["telemetry"]
+    stand_in.go_on.clear()
+    with ExitStack() as stack:
+        client, other = (stack.enter_context(front.client(f"127.0.0.{last}")) for last in (22, 23))
+        for _ in range(AT_ONCE):
+            answer = stack.enter_context(client.stream("GET", STREAM_PATH))
+            assert next(answer.iter_lines()) == "data: first"
+        assert client.get("/api/v1/audit").status_code == 429
+        assert other.get("/api/v1/audit").status_code == 200
+        stand_in.go_on.set()
 
 
 def test_a_websocket_is_opened(front: Front) -> None:

@@ -160,7 +160,8 @@ async def test_whoever_asks_without_pause_is_answered_or_finds_nobody_listening(
         await eventually(lambda: outcomes["200"] > 10 * CLIENTS, ENOUGH_S)
         await server.drain(0.3)
         await server.stop()
-        await asyncio.to_thread(lambda: [thread.join(ENOUGH_S) for thread in threads])
+        for thread in threads:
+            await asyncio.to_thread(thread.join, ENOUGH_S)
     assert set(outcomes) == {"200"}
 
 

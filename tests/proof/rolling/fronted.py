@@ -47,6 +47,11 @@ class Fronted:
 
             await eventually(is_ready, START_S)
 
+    def answers(self) -> bool:
+        """Whether the proxy has somebody to ask, who asks for a token."""
+        with self.front.client() as client:
+            return client.get("/api/v1/telemetry/ledger").status_code == httpx.codes.UNAUTHORIZED
+
     def unexpected(self) -> list[str]:
         """Ends of processes that nobody asked for."""
         return [line for service in self.answering for line in service.unexpected]
@@ -92,6 +97,7 @@ async def fronted(
         try:
             found = Fronted(front, answering, *tokens, database_url)
             await asyncio.gather(*(found.ready(service) for service in (*answering, *storing)))
+            await eventually(found.answers, START_S)  # Traefik looks once a second
             yield found
         finally:
             await asyncio.to_thread(manager.__exit__, None, None, None)

@@ -90,6 +90,7 @@ class Load:
     async def _ask(
         self, client: httpx.AsyncClient, seen: Seen, method: str, path: str, expected: set[int], json: object = None
     ) -> bool:
+        await asyncio.sleep(_PAUSE_S)
         began_s = time.monotonic()
         try:
             answer = await client.request(method, path, json=json)
@@ -101,7 +102,6 @@ class Load:
             seen.failed.append(f"{method} {path}: {answer.status_code} {answer.text[:200]}")
             return False
         seen.answered += 1
-        await asyncio.sleep(_PAUSE_S)
         return True
 
     async def _watcher(self) -> None:
@@ -109,6 +109,7 @@ class Load:
         ended_s = time.monotonic()
         async with self._client(self.operator_token) as client:
             while True:
+                await asyncio.sleep(_PAUSE_S)
                 began_s = time.monotonic()
                 try:
                     async with client.stream("GET", _STREAM) as answer:

@@ -78,7 +78,7 @@ def _started_again(service: SupervisedService, starts: int) -> bool:
 
 
 async def _goes_on(load: Load, stored: bool) -> None:
-    """Until there were some more answers of each kind, and an event; more come where readings are stored."""
+    """Until there were some more answers of each kind, and an event: a new one where readings are stored."""
     seen = (load.posts, load.questions, load.changes)
     goals, events = [one.answered + _BEFORE for one in seen], load.events + 1 if stored else 1
 
