@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kit.observability.logs import correlation_id, get_logger, setup_logging
-from kit.observability.tracing import context_from, current_traceparent, span
+from kit.observability.tracing import current_traceparent, origin_of, span
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_lines_below_the_level_are_not_written(lines: io.StringIO) -> None:
 
 @given(st.text())
 def test_any_text_is_a_trace_context_or_none(text: str) -> None:
-    with span("work", parent=context_from(text)):
+    with span("work", origin=origin_of([text])):
         assert len(current_traceparent()) == 55
 
 
@@ -76,7 +76,7 @@ def test_any_text_is_a_trace_context_or_none(text: str) -> None:
     ["", "00-" + "0" * 32 + "-" + "1" * 16 + "-01", "00-" + "1" * 32 + "-" + "0" * 16 + "-01", "ff-" + "1" * 49],
 )
 def test_a_malformed_traceparent_starts_a_new_trace(malformed: str) -> None:
-    with span("work", parent=context_from(malformed)):
+    with span("work", origin=origin_of([malformed])):
         assert current_traceparent().split("-")[1] not in malformed
 
 
