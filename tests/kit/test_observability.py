@@ -4,14 +4,17 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from typing import Final
 
 import pytest
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import NonRecordingSpan
 
 from kit.observability.logs import correlation_id, get_logger, setup_logging
-from kit.observability.tracing import current_traceparent, origin_of, span
+from kit.observability.tracing import current_traceparent, origin_of, setup_tracing, span, traceparent_of
 
 
 @pytest.fixture
@@ -88,3 +91,48 @@ def test_a_child_span_stays_in_its_trace() -> None:
     assert outer.split("-")[1] == inner.split("-")[1]
     assert outer != inner
     assert current_traceparent() == ""
+
+
+_TRACES: Final = st.sampled_from([f"{number:032x}" for number in (1, 2, 3)])
+_TRACEPARENTS: Final = st.builds(
+    lambda trace_id, span, sampled: f"00-{trace_id}-{span:016x}-{sampled:02x}",
+    _TRACES,
+    st.integers(1, 9),
+    st.integers(0, 1),
+)
+
+
+@given(st.lists(st.one_of(_TRACEPARENTS, st.just("")), max_size=8))
+def test_work_for_many_requests_is_in_their_one_trace_or_linked_to_each(given_: list[str]) -> None:
+    """And it is recorded where any of them is."""
+    exporter = InMemorySpanExporter()
+    tracing = setup_tracing("test", exporter=exporter)
+    try:
+        with span("work", origin=origin_of(given_)):
+            pass
+    finally:
+        tracing.shutdown()
+    requests = list(dict.fromkeys(filter(None, given_)))
+    sampled = [one for one in requests if one.endswith("-01")]
+    found = exporter.get_finished_spans()
+    assert len(found) == (1 if sampled or not requests else 0)
+    if not sampled:
+        return
+    (work,) = found
+    assert work.context is not None
+    linked = [traceparent_of(NonRecordingSpan(link.context)) for link in work.links]
+    if len({one[3:35] for one in requests}) == 1:
+        assert work.parent is not None
+        assert [traceparent_of(NonRecordingSpan(work.parent)), *linked] == sampled
+        assert f"{work.context.trace_id:032x}" == sampled[0][3:35]
+    else:
+        assert work.parent is None
+        assert linked == sampled
+
+
+@given(st.lists(_TRACEPARENTS, min_size=1, max_size=8))
+def test_without_a_collector_the_trace_is_the_same(given_: list[str]) -> None:
+    with span("work", origin=origin_of(given_)):
+        trace_id = current_traceparent()[3:35]
+    traces = {one[3:35] for one in given_}
+    assert (trace_id in traces) is (len(traces) == 1)
