@@ -4,14 +4,15 @@ import gzip
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from email.message import Message
 from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
+
+from tests.posts_received import posts_received
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,8 @@ class ReceivedSpan:
 class OtlpReceiver:
     """What has come so far."""
 
-    def __init__(self, server: ThreadingHTTPServer) -> None:
-        self.url = f"http://127.0.0.1:{server.server_port}"
+    def __init__(self) -> None:
+        self.url = ""
         self.spans: list[ReceivedSpan] = []
 
     def of_trace(self, trace_id: str) -> list[ReceivedSpan]:
@@ -61,30 +62,11 @@ def _received(process: str, span: Any) -> ReceivedSpan:
 @contextmanager
 def otlp_receiver() -> Iterator[OtlpReceiver]:
     """Listens on loopback within the block."""
+    receiver = OtlpReceiver()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def take(_: str, headers: Message, body: bytes) -> None:
+        receiver.take(gzip.decompress(body) if headers.get("content-encoding") == "gzip" else body)
 
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            receiver.take(gzip.decompress(body) if self.headers.get("content-encoding") == "gzip" else body)
-            answer = ExportTraceServiceResponse().SerializeToString()
-            self.send_response(200)
-            self.send_header("content-type", "application/x-protobuf")
-            self.send_header("content-length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
-
-        def log_message(self, *_: object) -> None:
-            """Nothing: the test's output is for what fails."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        receiver = OtlpReceiver(server)
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield receiver
-        finally:
-            server.shutdown()
-            thread.join()
+    with posts_received(take, ExportTraceServiceResponse().SerializeToString(), "application/x-protobuf") as address:
+        receiver.url = f"http://{address}"
+        yield receiver
