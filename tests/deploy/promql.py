@@ -16,7 +16,7 @@ _EVERY_SCRAPE: Final = frozenset({"job", "instance"})
 _ALERT: Final = frozenset({"alertname", "alertstate", "severity"})
 
 # Of others, with their source: Prometheus itself; prometheus_client's collectors of every process; node_exporter 1.x;
-# RabbitMQ's plugin rabbitmq_prometheus, at /metrics/detailed?family=queue_coarse_metrics or per object;
+# RabbitMQ's plugin rabbitmq_prometheus, at /metrics/per-object;
 # oliver006/redis_exporter.
 _OTHERS: Final[Mapping[str, frozenset[str]]] = {
     "up": frozenset(),
