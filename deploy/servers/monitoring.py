@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from abc import abstractmethod
 from pathlib import Path
 from typing import ClassVar
 
@@ -33,8 +34,9 @@ class _Monitor(Server):
         options = [f"--config.file={file}", f"--web.listen-address={LOOPBACK}:{self.port()}", *self._options()]
         self._spawn([found, *options], os.environ)
 
+    @abstractmethod
     def _options(self) -> list[str]:
-        raise NotImplementedError
+        """Of its own."""
 
     def _answers(self) -> bool:
         with self._connect() as connection:

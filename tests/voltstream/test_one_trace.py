@@ -1,4 +1,4 @@
-"""One trace from a charger's request to the invoice, seen by a collector."""
+"""One trace from a charger's request to the invoice, seen by a collector; and the metrics of the same run."""
 
 import time
 from pathlib import Path
@@ -8,6 +8,7 @@ import pytest
 
 from tests.otlp_receiver import OtlpReceiver, ReceivedSpan, otlp_receiver
 from tests.voltstream.platform import ENOUGH_S, up
+from tests.voltstream.shown_metrics import check_shown
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("processes")
@@ -37,7 +38,7 @@ def spans_sent_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "200")
 
 
-async def test_one_trace_embedded(data_dir: Path) -> None:
+async def test_one_trace_embedded_and_every_declared_metric(data_dir: Path) -> None:
     await _traced(data_dir, {}, WAY)
 
 
@@ -60,6 +61,8 @@ async def _traced(data_dir: Path, servers: dict[str, str], way: tuple[str, ...])
             answer = platform.post(_session(), traceparent=f"00-{TRACE}-{CLIENT}-01")
             assert answer.status_code == 202, answer.text
             await eventually(lambda: _names(collector) >= set(way), ENOUGH_S)
+            if not servers:
+                check_shown(platform.text("/metrics"))
             assert platform.stop()[0] == 0
         found = collector.of_trace(TRACE)
         _check_tree(found)
