@@ -13,6 +13,7 @@ from api.telemetry.declaration import SERVICE
 from api.telemetry.ledger_probe import HOUR, SAMPLE, SETTLED, LedgerProbe
 from kit.clock import ManualClock
 from kit.live.view import InProcessLive
+from kit.web.app import make_app
 from schemas.quality import Quality
 from tests.api.conftest import NOW
 from tests.api.rows import Reading, add_connector, add_readings
@@ -39,8 +40,9 @@ class Probed:
 
 @pytest.fixture
 async def probed(telemetry_url: str) -> AsyncIterator[Probed]:
-    live, registry = InProcessLive(), CollectorRegistry()
-    async with open_service(SERVICE, telemetry_url, ManualClock(NOW), live=live, registry=registry) as opened:
+    live, registry, clock = InProcessLive(), CollectorRegistry(), ManualClock(NOW)
+    app = make_app("queries", "0", registry=registry)
+    async with open_service(SERVICE, telemetry_url, clock, app=app, live=live, registry=registry) as opened:
         yield Probed(opened.components.probe, telemetry_url, live, registry)
     await live.close()
 

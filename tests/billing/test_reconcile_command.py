@@ -103,8 +103,9 @@ async def test_no_drift_is_exit_code_0_and_drift_is_1(
         assert shown.exit_code == 1
         assert "all documents together" in shown.stdout
         assert "billing_reconcile_drifts 1.0" in file.read_text().splitlines()
-        shown = await asyncio.to_thread(run, *asked, "--metrics-file", str(tmp_path / "not-there" / "file"))
-        assert isinstance(shown.exception, ConfigError)
+        unwritten = await asyncio.to_thread(run, *asked, "--metrics-file", str(tmp_path / "not-there" / "file"))
+        assert isinstance(unwritten.exception, ConfigError)
+        assert unwritten.stdout == shown.stdout
         assert "5 charges: 4 agrees, 1 drift" in shown.stdout
 
 

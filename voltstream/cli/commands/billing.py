@@ -125,12 +125,12 @@ def reconcile(
     base_url = base_url_of(settings, url)
     with _progress(shown=not as_json and sys.stderr.isatty()) as progress:
         report = _run(settings, base_url, headers, since, until, progress)
-    if metrics_file is not None:
-        _write_metrics(metrics_file, report)
     if as_json:
         print_json(_document(report, since, until))
     else:
         _print(report)
+    if metrics_file is not None:
+        _write_metrics(metrics_file, report)
     if not report.agrees:
         raise typer.Exit(_DRIFT)
 
