@@ -43,7 +43,8 @@ async def test_a_process_that_is_gone_reaches_the_pager() -> None:
     """The rules as they stand; only the times between scrapes, evaluations and messages are a second."""
     received: list[tuple[str, dict[str, Any]]] = []
     with posts_received(lambda path, _, body: received.append((path, json.loads(body)))) as address:
-        alertmanager, prometheus = (kind(run_folder() / kind.name) for kind in (Alertmanager, Prometheus))
+        alertmanager = Alertmanager(run_folder() / Alertmanager.name)
+        prometheus = Prometheus(run_folder() / Prometheus.name)
         try:
             alertmanager.configuration = _routed_to(address)
             await asyncio.to_thread(alertmanager.start)
