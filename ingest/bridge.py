@@ -26,7 +26,7 @@ from kit.log.rabbit_writer import declare_partition
 from kit.messaging.rabbit_channels import AmqpConsumer, Delivery
 from kit.messaging.rabbit_connection import Rabbit
 from kit.observability.logs import get_logger
-from kit.observability.tracing import context_from, start_span, traceparent_of
+from kit.observability.tracing import end_failed, origin_of, start_span, traceparent_of
 from kit.retry import reconnect_pauses_s
 from kit.secrets.text import current
 from kit.secrets.urls import changed_since, without_secrets
@@ -82,7 +82,7 @@ class _UnconfirmedRecord:
 
     frames: list[_WaitingFrame]
     confirmed: "asyncio.Future[Any]"
-    spans: list[Span]
+    span: Span | None  # None: none of them has a trace
 
     @property
     def last(self) -> Delivery:
@@ -167,8 +167,11 @@ class _PartitionForwarder:
 
     async def _send(self, frames: list[_WaitingFrame]) -> _UnconfirmedRecord | None:
         traceparents = [waiting.header.traceparent for waiting in frames if waiting.header is not None]
-        spans = [start_span("bridge", context_from(parent), SpanKind.PRODUCER) for parent in traceparents if parent]
-        headers = [("traceparent", traceparent_of(spans[0]).encode())] if spans else []
+        span = None
+        if any(traceparents):
+            parent, links = origin_of(traceparents)
+            span = start_span("bridge", parent, SpanKind.PRODUCER, links)
+        headers = [] if span is None else [("traceparent", traceparent_of(span).encode())]
         record = join_frames([waiting.delivery.body for waiting in frames])
         while True:
             try:
@@ -180,8 +183,10 @@ class _PartitionForwarder:
                 _log.error("frame_refused", partition=self._number, bytes=len(record), error=str(error))
                 for waiting in frames:
                     waiting.delivery.reject(requeue=False)
+                if span is not None:
+                    end_failed(span, error)
                 return None
-            return _UnconfirmedRecord(frames, confirmed, spans)
+            return _UnconfirmedRecord(frames, confirmed, span)
 
     def _settle_soon(self, _: object) -> None:
         """Kafka confirms a batch's frames together: acknowledge them together."""
@@ -214,8 +219,8 @@ class _PartitionForwarder:
         self._unreadable.inc(sum(waiting.header is None for waiting in record.frames))
         self._bytes.inc(sum(len(waiting.delivery.body) for waiting in record.frames))
         self._readings.inc(sum(waiting.header.items for waiting in record.frames if waiting.header is not None))
-        for span in record.spans:
-            span.end()
+        if record.span is not None:
+            record.span.end()
 
     def _count(self) -> None:
         self._gauge.set(sum(len(record.frames) for record in self._unconfirmed))

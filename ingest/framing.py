@@ -7,8 +7,11 @@ the log has accepted the frame; the number of a frame that the log refused goes 
 
 import asyncio
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import zip_longest
 from typing import Final
+
+from opentelemetry.trace import Span, SpanKind
 
 from ingest.admission import Admitted
 from ingest.grouping import PendingRequest, Sender, UnnumberedFrame, group
@@ -18,6 +21,7 @@ from kit.clock import Clock
 from kit.errors import KitError, Overloaded, Unavailable
 from kit.log.partitioned_log import LogWriter
 from kit.observability.logs import get_logger
+from kit.observability.tracing import end_failed, origin_of, records_spans, start_span, traceparent_of
 from schemas.frame import FrameHeader, encode_frame
 
 FRAME_ITEMS_TARGET: Final = 1_000  # per partition; with this many on average the linger is cut short
@@ -189,6 +193,7 @@ class Framer:
     def _append(self, frame: UnnumberedFrame) -> asyncio.Task[None]:
         partition, context = frame.partition, frame.requests[0].context
         items_total = self._items_totals[partition] + frame.items
+        span = _span_of(frame) if records_spans() else None
         header = FrameHeader(
             kind=frame.kind,
             partition=partition,
@@ -197,7 +202,7 @@ class Framer:
             items=frame.items,
             items_total=items_total,
             received_ms=self._clock.now_ms(),
-            traceparent=context.traceparent,
+            traceparent=context.traceparent if span is None else traceparent_of(span),
             correlation_id=context.correlation_id,
         )
         task = asyncio.create_task(self._deliver(frame, items_total, encode_frame(header, frame.rows)))
@@ -205,6 +210,8 @@ class Framer:
         task.add_done_callback(self._appends.discard)
         task.add_done_callback(self._end_collecting)
         task.add_done_callback(_retrieve_exception)
+        if span is not None:
+            task.add_done_callback(partial(_end, span))
         return task
 
     async def _deliver(self, frame: UnnumberedFrame, items_total: int, encoded: bytes) -> None:
@@ -225,6 +232,18 @@ class Framer:
             self._on_durable(frame.partition, items_total)
         for request in frame.requests:
             request.confirm()
+
+
+def _span_of(frame: UnnumberedFrame) -> Span:
+    """Of a frame on its way into the log: work for each of its requests."""
+    parent, links = origin_of(request.context.traceparent for request in frame.requests)
+    span = start_span("frames publish", parent, SpanKind.PRODUCER, links)
+    span.set_attributes({"partition": frame.partition, "messaging.batch.message_count": frame.items})
+    return span
+
+
+def _end(span: Span, task: "asyncio.Task[None]") -> None:
+    end_failed(span, asyncio.CancelledError() if task.cancelled() else task.exception())
 
 
 def _fail(requests: Iterable[PendingRequest], error: Exception) -> None:

@@ -14,6 +14,7 @@ from api.stations.prices.service import PriceService
 from api.stations.registry.service import StationsService
 from api.stations.registry.store import StationsStore
 from api.stations.search.service import SearchService
+from api.stations.status.metrics import StatusMetrics
 from api.stations.status.service import StatusService
 from api.stations.status.store import StatusStore
 from kit.auth.requirements import require_scope
@@ -56,7 +57,7 @@ async def open_stations(context: Context) -> AsyncIterator[StationsComponents]:
         registry=registry,
         search=SearchService(database, clock),
         prices=PriceService(database, clock),
-        status=StatusService(StatusStore(database), clock),
+        status=StatusService(StatusStore(database), clock, StatusMetrics(context.registry)),
         exchange=ExchangeService(database, registry),
         credentials=CredentialService(CredentialStore(database), clock),
     )

@@ -29,6 +29,7 @@ from schemas.topics import (
 )
 
 _HOUR_S: Final = 3_600.0
+_COUNT_S: Final = 60.0
 
 _router = APIRouter()
 _router.include_router(search_routes.router)
@@ -87,6 +88,7 @@ SERVICE: Final = Service(
         Job("stations that no search finds yet", lambda stations: stations.search.project_missing(), _HOUR_S),
         Job("opening hours of the weeks ahead", lambda stations: stations.search.extend_hours(), _HOUR_S),
         Job("prices of the days ahead", lambda stations: stations.prices.go_on(), _HOUR_S),
+        Job("connectors by status", lambda stations: stations.status.count(), _COUNT_S),
         Job("reservations that are over", lambda stations: stations.status.forget(), _HOUR_S),
     ),
 )

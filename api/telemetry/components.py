@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from api.telemetry.history.store import HistoryStore
+from api.telemetry.ledger_probe import LedgerMetrics, LedgerProbe
 from api.telemetry.live_streams import LiveStreams
 from api.telemetry.release import Release
 from api.telemetry.service import TelemetryService
@@ -21,6 +22,7 @@ class TelemetryComponents:
     service: TelemetryService
     release: Release
     streams: LiveStreams
+    probe: LedgerProbe
 
 
 @asynccontextmanager
@@ -29,6 +31,7 @@ async def open_telemetry(context: Context) -> AsyncIterator[TelemetryComponents]
     lake = LakeReader.at(context.group(TelemetrySettings).lake_url)
     store, histories = TelemetryStore(context.database), HistoryStore(context.database, lake)
     service = TelemetryService(store, histories, context.live, context.clock)
+    probe = LedgerProbe(service, store, context.clock, LedgerMetrics(context.registry))
     config = context.config
     streams = LiveStreams(
         context.live,
@@ -36,6 +39,6 @@ async def open_telemetry(context: Context) -> AsyncIterator[TelemetryComponents]
         refusals=context.app.state.refusals,
     )
     try:
-        yield TelemetryComponents(service, Release(store, context.clock), streams)
+        yield TelemetryComponents(service, Release(store, context.clock), streams, probe)
     finally:
         await streams.close()

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -13,6 +13,8 @@ from api.telemetry.history.store import STORED_WINDOWS, Connector, Span
 from kit.auth.station_filter import EVERY_STATION, StationFilter, visible
 from kit.database.postgres import Database
 from kit.web.paging import Cursor, Int16, Int32, Int64, Micros, from_micros, to_micros
+from schemas.energy import ENERGY_SHARES
+from schemas.quality import REGISTER_UNUSABLE
 from schemas.reading import STATION_ID_CHARS_MAX
 
 _INT64_MAX: Final = 2**63 - 1
@@ -91,6 +93,31 @@ GROUP BY u.station_id, u.ids ORDER BY u.station_id
 _LEDGER: Final = "SELECT partition, stored, duplicate, quarantined, replayed, in_windows FROM telemetry.ledger"
 _SOURCES: Final = "SELECT partition, source, items_total FROM telemetry.ledger_source"
 
+_CONNECTORS_AFTER: Final = (
+    "SELECT connector_key FROM telemetry.connector WHERE connector_key > $1 ORDER BY connector_key LIMIT $2"
+)
+# Of a meter that fell, leapt or said something unusable within the time it is not known what it rose by.
+_ENERGY_BALANCES: Final = f"""
+WITH steps AS (
+    SELECT connector_key, flags, coalesce(rejected_mwh, 0) AS rejected_mwh,
+        {" + ".join(f"coalesce({name}, 0)" for name in ENERGY_SHARES)} AS accounted_mwh,
+        energy_mwh - lag(energy_mwh) OVER (PARTITION BY connector_key, energy_mwh IS NULL ORDER BY ts, seq) AS step_mwh
+    FROM telemetry.reading WHERE connector_key = ANY ($1::int[]) AND ts >= $2 AND ts < $3
+), sums AS (
+    SELECT connector_key, sum(accounted_mwh)::bigint AS accounted_mwh,
+        CASE WHEN bool_or(step_mwh < 0 OR rejected_mwh <> 0 OR flags & {int(REGISTER_UNUSABLE)} <> 0) THEN NULL
+            ELSE coalesce(sum(step_mwh), 0) END::bigint AS rise_mwh,
+        coalesce(sum(accounted_mwh) FILTER (WHERE step_mwh IS NOT NULL), 0)::bigint AS accounted_of_rise_mwh
+    FROM steps GROUP BY 1
+)
+SELECT k.connector_key, coalesce(s.accounted_mwh, 0), coalesce(w.windows_mwh, 0)::bigint, s.rise_mwh,
+    coalesce(s.accounted_of_rise_mwh, 0)
+FROM unnest($1::int[]) AS k (connector_key) LEFT JOIN sums AS s USING (connector_key) LEFT JOIN (
+    SELECT connector_key, sum({" + ".join(f"{name}_sum" for name in ENERGY_SHARES)}) AS windows_mwh
+    FROM telemetry.window_1m WHERE connector_key = ANY ($1::int[]) AND bucket >= $2 AND bucket < $3 GROUP BY 1
+) AS w USING (connector_key)
+"""  # noqa: S608  # our own names
+
 _ITEM: Final = (
     "id, partition, received_at, station_id, connector_id, reason, detail, raw, replayed_at, replayed_by, "
     "replay_correlation_id"
@@ -162,6 +189,21 @@ def status_cursor(row: asyncpg.Record) -> StatusCursor:
     return StatusCursor(to_micros(row["since"]), row["connector_id"], row["place"])
 
 
+class EnergyBalance(NamedTuple):
+    """A connector's ledger of energy over a time, mWh."""
+
+    connector_key: int
+    accounted_mwh: int  # by its readings
+    windows_mwh: int  # by its windows
+    rise_mwh: int | None  # of its register from the first reading of the time to the last; None: not known
+    accounted_of_rise_mwh: int  # by the readings after the first
+
+    @property
+    def closes(self) -> bool:
+        """Whether readings, windows and register agree."""
+        return self.accounted_mwh == self.windows_mwh and self.rise_mwh in (None, self.accounted_of_rise_mwh)
+
+
 class TelemetryStore:
     """Reads the tables, but for histories. Every method raises Unavailable where the database does not answer."""
 
@@ -221,6 +263,17 @@ class TelemetryStore:
         async with self._database.snapshot() as connection:
             rows = await connection.fetch(_LEDGER)
             return rows, await connection.fetch(_SOURCES)
+
+    async def connectors_after(self, connector_key: int, rows_max: int) -> list[int]:
+        """Keys of the next connectors, in their order."""
+        return [row[0] for row in await self._database.fetch(_CONNECTORS_AFTER, connector_key, rows_max)]
+
+    async def energy_balances(
+        self, connector_keys: Sequence[int], start: datetime, end: datetime
+    ) -> list[EnergyBalance]:
+        """The ledger of energy of each of them, between two whole minutes."""
+        rows = await self._database.fetch(_ENERGY_BALANCES, connector_keys, start, end)
+        return [EnergyBalance(*row) for row in rows]
 
     async def quarantine(
         self, wanted: QuarantineFilter, after: QuarantineCursor | None, rows_max: int

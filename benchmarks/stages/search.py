@@ -21,10 +21,12 @@ from typing import Any, Final
 from uuid import uuid4
 
 import psycopg
+from prometheus_client import CollectorRegistry
 
 from api.stations.declaration import SERVICE
 from api.stations.search.models import Search
 from api.stations.search.service import SearchService
+from api.stations.status.metrics import StatusMetrics
 from api.stations.status.service import StatusService
 from api.stations.status.store import StatusStore
 from benchmarks.report import Result, phase
@@ -207,7 +209,7 @@ class _StatusChanges(threading.Thread):
 
     async def _take(self) -> None:
         database = await open_database(self._url, name="benchmarks", role=SERVICE.role, connections_max=1)
-        service = StatusService(StatusStore(database), SystemClock())
+        service = StatusService(StatusStore(database), SystemClock(), StatusMetrics(CollectorRegistry()))
         dice = random.Random(_SEED)
         began_s = time.monotonic()
         revision = 1

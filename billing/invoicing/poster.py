@@ -228,6 +228,7 @@ class InvoicePoster:
         await insert_async(connection, SCHEMA, work.events)
 
     def _count(self, work: Work) -> None:
+        work.end_spans()
         for outcome in work.outcomes:
             self._metrics.charges.labels(outcome).inc()
         for document, _ in work.documents:

@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID, uuid4
 
+from opentelemetry.trace import Span, SpanKind
+
 from billing.documents import (
     CORRECTION,
     VALID,
@@ -28,6 +30,7 @@ from billing.statements.composition import CollectedCharge
 from billing.statements.store import add_collected
 from kit.messaging.consumer import EventContext
 from kit.messaging.outbox import OutboxEvent, Transaction
+from kit.observability.tracing import origin_of, start_span, traceparent_of
 from kit.web.errors import Conflict, NotFound
 
 CORRECTION_LINE: Final = DocumentLine(CORRECTION, None, 0, 0, None, None, 0, 0)
@@ -49,6 +52,7 @@ class Work:
     collected: list[CollectedCharge] = field(default_factory=list)
     reassigned: list[UUID] = field(default_factory=list)  # documents that have another driver now
     contexts: dict[UUID, EventContext] = field(default_factory=dict)  # in which each new document is issued
+    spans: list[Span] = field(default_factory=list)  # of those; without an end they are not recorded
 
     @property
     def with_new_terms(self) -> list[UUID]:
@@ -71,9 +75,18 @@ class Work:
 
     def issue(self, document: Document, lines: Sequence[DocumentLine], context: EventContext) -> None:
         """Store and publish the document."""
+        span = start_span(f"{document.kind} issue", origin_of([context.traceparent]).parent, SpanKind.INTERNAL)
+        span.set_attributes({"document.id": str(document.id), "document.number": str(document.number)})
+        own = EventContext(context.correlation_id, traceparent_of(span))
+        self.spans.append(span)
         self.documents.append((document, lines))
-        self.contexts[document.id] = context
-        self.events.append(invoice_created(document, context))
+        self.contexts[document.id] = own
+        self.events.append(invoice_created(document, own))
+
+    def end_spans(self) -> None:
+        """Its transaction is committed, or is about to be."""
+        for span in self.spans:
+            span.end()
 
 
 def request_payment(

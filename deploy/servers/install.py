@@ -1,6 +1,6 @@
 """Installs the servers: Debian packages as root, the jars of Kafka and MongoDB by Maven, the OpenID provider by npm.
 
-Prometheus' promtool, which tests the alerts, comes with them."""
+Prometheus and Alertmanager, which the alerts are tested with, come with them."""
 
 import os
 import shutil
@@ -25,7 +25,8 @@ def install() -> dict[str, str]:
         "kafka": (["default-jre-headless", "maven"], lambda: _has("java", "mvn")),
         "mongodb": (["default-jdk-headless", "maven"], lambda: _has("java", "javac", "mvn")),
         "oidc": (["nodejs", "npm"], lambda: _has("node", "npm")),
-        "promtool": (["prometheus"], lambda: _has("promtool")),
+        "promtool": (["prometheus"], lambda: _has("promtool", "prometheus")),
+        "alertmanager": (["prometheus-alertmanager"], lambda: _has("prometheus-alertmanager", "amtool")),
         "nginx": (["nginx"], lambda: _has("nginx")),
     }
     missing = {name: packages for name, (packages, present) in wanted.items() if not present()}

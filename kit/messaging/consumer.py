@@ -38,7 +38,7 @@ from kit.messaging.group_commit import GroupCommit
 from kit.messaging.inbox import record_new_events
 from kit.messaging.outbox import Transaction
 from kit.observability.logs import correlation_id, get_logger
-from kit.observability.tracing import context_from, current_traceparent, span
+from kit.observability.tracing import current_traceparent, origin_of, span
 
 ERROR_CHARS_MAX: Final = 200  # of a decoder's error text: it may quote the input
 
@@ -99,8 +99,7 @@ def in_event_context(context: EventContext, what: str, attributes: Mapping[str, 
     """Work that one event causes: what it logs and publishes bears the event's ids."""
     token = correlation_id.set(context.correlation_id)
     try:
-        parent = context_from(context.traceparent)
-        with span(what, parent=parent, kind=SpanKind.CONSUMER, attributes=attributes):
+        with span(what, origin=origin_of([context.traceparent]), kind=SpanKind.CONSUMER, attributes=attributes):
             yield
     finally:
         correlation_id.reset(token)

@@ -18,6 +18,7 @@ from uuid import UUID
 
 import asyncpg
 import msgspec
+from opentelemetry.trace import SpanKind
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from psycopg import Cursor
 
@@ -26,6 +27,7 @@ from kit.database.names import checked_name
 from kit.errors import QueueFull, Unavailable
 from kit.messaging.messages import EVENT_ID, EXCHANGES, Message, Publishes
 from kit.observability.logs import get_logger
+from kit.observability.tracing import SpanOrigin, origin_of, records_spans, span
 from kit.retry import reconnect_pauses_s
 
 WINDOW: Final = 1_000  # events of a routing key being published at once; at 10 ms a confirm, 100 k events/s
@@ -94,6 +96,29 @@ def _insert_sql(schema: str, event_id: str, exchange: str, routing_key: str, bod
 
 def _channel(schema: str) -> str:
     return f"{checked_name(schema)}_outbox"
+
+
+class _TracedMetadata(msgspec.Struct):
+    """The needed part of an event's."""
+
+    traceparent: str = ""
+
+
+class _TracedEvent(msgspec.Struct):
+    """The needed part of an event."""
+
+    metadata: _TracedMetadata
+
+
+_traced = msgspec.json.Decoder(_TracedEvent)
+
+
+def _origin_of(body: bytes) -> SpanOrigin:
+    """Of an event's publication."""
+    try:
+        return origin_of([_traced.decode(body).metadata.traceparent])
+    except msgspec.MsgspecError:  # whoever consumes it has to say so
+        return origin_of([])
 
 
 class RelayMetrics:
@@ -215,11 +240,19 @@ class Relay:
             number, event_id, exchange, routing_key, body, headers = row
             own = {EVENT_ID: str(event_id)} if headers is None else msgspec.json.decode(headers, type=dict[str, str])
             message = Message(exchange, routing_key, body, own)
-            task = asyncio.create_task(self._bus.publish(message))
+            task = asyncio.create_task(self._publish(message))
             self._in_flight[number] = task
             self._under_way[routing_key] += 1
             task.add_done_callback(partial(self._settle, number, routing_key))
         return len(rows)
+
+    async def _publish(self, message: Message) -> None:
+        """In the trace that the event names, where spans are recorded."""
+        if not records_spans():
+            await self._bus.publish(message)
+            return
+        with span(f"{message.routing_key} publish", origin=_origin_of(message.body), kind=SpanKind.PRODUCER):
+            await self._bus.publish(message)
 
     def _settle(self, number: int, routing_key: str, task: "asyncio.Task[None]") -> None:
         if self._in_flight.pop(number, None) is None:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
@@ -21,7 +20,7 @@ from kit.errors import KitError, Unavailable
 from kit.live.audience import Audience
 from kit.live.view import LiveView
 from kit.observability.logs import get_logger
-from kit.observability.tracing import context_from, current_traceparent, span
+from kit.observability.tracing import current_traceparent, origin_of, span
 from schemas.frame import FrameError
 from schemas.frame_rows import FAILED, UNREADABLE
 from streams.effects import NULL_I64, Effects, StepParams
@@ -47,7 +46,6 @@ LIVE_PAUSE_S_MAX: Final = 1.0
 RELEASE_S_MAX: Final = 10.0  # for a commit under way when the partition is taken away; the fence covers what is longer
 # Waiting for more than these is not worth it: of a flush of so many its fixed cost of 3 ms is a third.
 FEW_READINGS: Final = 1_000
-_LINKS_MAX: Final = 32  # of one flush's span: as many as a person would look at
 # A base is rewritten when the patches since are four times as large: then a quarter more is written than what changes.
 # Below this size it does not matter. The next owner applies each of them, in ~1 ms.
 _PATCHES_TO_BASE: Final = 4
@@ -320,12 +318,14 @@ class PartitionProcessor:
         return acquired, self._context.functions.load(self.partition, acquired.bodies)
 
     def _work(self) -> Flush | None:
-        with span("streams.flush", attributes={"partition": self.partition}) as running:
-            _link(running, self._batch)
+        frames = [waiting.header for waiting in self._batch if waiting.header is not None]
+        origin = origin_of(header.traceparent for header in frames)
+        attributes = {"partition": self.partition, "messaging.batch.message_count": len(self._batch)}
+        with span("streams.flush", origin=origin, kind=trace.SpanKind.CONSUMER, attributes=attributes):
             if self._flush is None:
                 self._flush = self._compute()
             if self._flush is not None:
-                with self._counts.timed("commit"):
+                with self._counts.timed("commit"), span("streams.commit", kind=trace.SpanKind.CLIENT):
                     commit(self._context.store, self._flush)
             return self._flush
 
@@ -395,13 +395,6 @@ class PartitionProcessor:
     def _report_poison(self, waiting: BufferedFrame, detail: str) -> None:
         self._context.metrics.poison.labels(str(self.partition)).inc()
         _log.error("frame_quarantined", partition=self.partition, offset=waiting.offset, detail=detail)
-
-
-def _link(running: trace.Span, batch: Sequence[BufferedFrame]) -> None:
-    for traceparent in islice(dict.fromkeys(w.header.traceparent for w in batch if w.header), _LINKS_MAX):
-        context = trace.get_current_span(context_from(traceparent)).get_span_context()
-        if context.is_valid:
-            running.add_link(context)
 
 
 def _retrieve(future: asyncio.Future[Any]) -> None:

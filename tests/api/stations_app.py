@@ -67,12 +67,13 @@ async def running_stations(url: str) -> AsyncIterator[StationsApp]:
         kind: (await store.issue(kind, subject="driver-1" if kind == "driver" else None))[0]
         for kind in ("device", "operator", "finance", "driver")
     }
-    app = make_app("stations", "0", registry=CollectorRegistry())
+    registry = CollectorRegistry()
+    app = make_app("stations", "0", registry=registry)
     app.state.authenticator = Authenticator(store, clock)
     bearer = {"Authorization": f"Bearer {tokens['operator']}"}
     try:
         async with (
-            open_service(SERVICE, url, clock, app=app) as service,
+            open_service(SERVICE, url, clock, app=app, registry=registry) as service,
             serve(app, "127.0.0.1", 0) as server,
             httpx.AsyncClient(base_url=server.url, headers=bearer, timeout=30, trust_env=False) as client,
         ):

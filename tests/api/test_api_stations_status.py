@@ -73,6 +73,10 @@ async def test_the_status_is_the_last_one_and_says_why(stations: StationsApp, bu
     await bus.publish(changed(change(2, 2, "Silent")))
     silent = (await status(stations))[2]
     assert (silent["status"], silent["reported"], silent["free"]) == ("Silent", None, False)
+    await stations.service.run_jobs()
+    shown = (await stations.client.get("/metrics")).text
+    for name, count in {"Silent": 1, "Faulted": 1, "Available": 0, "Unknown": 0}.items():
+        assert f'stations_connectors{{status="{name}"}} {count}.0' in shown
     assert datetime.fromisoformat(silent["silent_since"]) == at(2)
 
 

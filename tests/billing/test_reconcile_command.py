@@ -4,6 +4,7 @@ import asyncio
 import json
 import random
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from billing.currency import format_micros
 from billing.readings_source import ReadingsSource
 from billing.readings_store import ReadingsStore
 from kit.clock import format_rfc3339
+from kit.errors import ConfigError
 from kit.web.errors import NotFound
 from kit.web.serving.server import serve
 from tests.billing.making import session
@@ -76,9 +78,10 @@ def run(*arguments: str) -> Any:
 
 
 async def test_no_drift_is_exit_code_0_and_drift_is_1(
-    billing_url: str, seed: int, monkeypatch: pytest.MonkeyPatch
+    billing_url: str, seed: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("VOLTSTREAM_DATABASE_URL", billing_url)
+    file = tmp_path / "voltstream.prom"
     async with (
         open_running(billing_url) as billing,
         serve(operators_api(ReadingsStore(billing.database)), "127.0.0.1", 0) as server,
@@ -86,8 +89,9 @@ async def test_no_drift_is_exit_code_0_and_drift_is_1(
         rng = random.Random(seed)
         await billing.deliver(*(completed(billing.telemetry, readings(rng)) for _ in range(5)))
         asked = ("--url", server.url, "--token", "vso_x")
-        shown = await asyncio.to_thread(run, *asked, "--json")
+        shown = await asyncio.to_thread(run, *asked, "--json", "--metrics-file", str(file))
         assert shown.exit_code == 0, shown.output
+        assert {"billing_reconcile_charges 5.0", "billing_reconcile_drifts 0.0"} <= set(file.read_text().splitlines())
         document = json.loads(shown.stdout)
         assert (document["charges"], document["outcomes"]["agrees"], document["drifts"]) == (5, 5, [])
         totals = document["totals"]["EUR"]
@@ -95,9 +99,13 @@ async def test_no_drift_is_exit_code_0_and_drift_is_1(
 
         with psycopg.connect(billing_url) as connection:
             connection.execute("UPDATE billing.invoice SET total_excl_micros = 0 WHERE sequence = 1")
-        shown = await asyncio.to_thread(run, *asked)
+        shown = await asyncio.to_thread(run, *asked, "--metrics-file", str(file))
         assert shown.exit_code == 1
         assert "all documents together" in shown.stdout
+        assert "billing_reconcile_drifts 1.0" in file.read_text().splitlines()
+        unwritten = await asyncio.to_thread(run, *asked, "--metrics-file", str(tmp_path / "not-there" / "file"))
+        assert isinstance(unwritten.exception, ConfigError)
+        assert unwritten.stdout == shown.stdout
         assert "5 charges: 4 agrees, 1 drift" in shown.stdout
 
 

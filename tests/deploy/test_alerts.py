@@ -1,24 +1,15 @@
 """The alerts: each fires on what it is for and not on its neighbour, names metrics that exist, and has a runbook."""
 
-import ast
-import re
-import shutil
-import subprocess
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[2]
-PROMETHEUS = ROOT / "deploy" / "prometheus"
-RULES = ("objectives.yml", "alerts.yml")
-RUNBOOKS = ROOT / "docs" / "runbooks"
-# A bound against hanging, never an expectation of speed.
-ENOUGH_S = 120.0
-_OF_PROMETHEUS: Final = frozenset({"up", "alertmanager"})
-_SUFFIXES: Final = ("_total", "_bucket", "_count", "_sum")
-_ROOMS: Final = ("kit", "ingest", "streams", "billing", "api", "voltstream")
+from tests.deploy.promql import PROMETHEUS, ROOT, RULES, faults, rules
+from tests.deploy.tools import run_tool
+
+RUNBOOKS: Final = ROOT / "docs" / "runbooks"
 
 
 class Case(NamedTuple):
@@ -33,21 +24,7 @@ class Case(NamedTuple):
 CASES: Final = tuple(Case(**case) for case in yaml.safe_load((Path(__file__).parent / "alert_cases.yml").read_text()))
 
 
-def _rules() -> list[dict[str, Any]]:
-    documents = [yaml.safe_load((PROMETHEUS / name).read_text()) for name in RULES]
-    return [rule for document in documents for group in document["groups"] for rule in group["rules"]]
-
-
-ALERTS: Final = {rule["alert"]: rule for rule in _rules() if "alert" in rule}
-
-
-def _promtool(*arguments: str | Path) -> str:
-    found = shutil.which("promtool")
-    if found is None:
-        pytest.skip("promtool is not installed: python -m deploy.servers install")
-    done = subprocess.run([found, *arguments], capture_output=True, text=True, timeout=ENOUGH_S, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+ALERTS: Final = {rule["alert"]: rule for rule in rules() if "alert" in rule}
 
 
 @pytest.mark.usefixtures("processes")
@@ -70,12 +47,12 @@ def test_every_alert_fires_on_what_it_is_for_and_on_nothing_beside_it(tmp_path: 
     ]
     path = tmp_path / "cases.yml"
     path.write_text(yaml.safe_dump({"rule_files": [str(PROMETHEUS / name) for name in RULES], "tests": tests}))
-    _promtool("test", "rules", path)
+    run_tool("promtool", "test", "rules", path)
 
 
 @pytest.mark.usefixtures("processes")
 def test_the_configuration_is_prometheus_own() -> None:
-    _promtool("check", "config", PROMETHEUS / "prometheus.yml")
+    run_tool("promtool", "check", "config", PROMETHEUS / "prometheus.yml")
 
 
 def test_every_alert_is_tested_both_ways() -> None:
@@ -90,31 +67,19 @@ def test_every_alert_has_a_severity_a_summary_and_a_runbook() -> None:
     assert {path.stem for path in RUNBOOKS.glob("*.md")} - {"README"} == ALERTS.keys()
 
 
-def declared_metrics() -> set[str]:
-    """Every metric that the code makes: the first argument of what makes one."""
-    makers = {"Counter", "Gauge", "Histogram", "LoopCounter", "LoopHistogram", "counter", "gauge"}
-    found = set()
-    for path in (path for room in _ROOMS for path in (ROOT / room).rglob("*.py")):
-        for call in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)):
-            maker = getattr(call.func, "id", getattr(call.func, "attr", ""))
-            if maker in makers and call.args and isinstance(call.args[0], ast.Constant):
-                name = str(call.args[0].value)
-                found.add(f"streams_{name}" if maker in ("counter", "gauge") else name)
-            found |= {
-                str(keyword.value.value)
-                for keyword in call.keywords
-                if keyword.arg == "count_name" and isinstance(keyword.value, ast.Constant)
-            }
-    return {name.removesuffix("_total") for name in found}
+def test_every_rule_names_metrics_and_labels_that_exist() -> None:
+    wrong = {rule["expr"]: found for rule in rules() if (found := list(faults(rule["expr"])))}
+    assert wrong == {}
 
 
-def test_every_metric_of_a_rule_exists() -> None:
-    declared, recorded = declared_metrics(), {rule["record"] for rule in _rules() if "record" in rule}
-    used = set()
-    for rule in _rules():
-        expression = re.sub(r"\{[^}]*\}|\[[^\]]*\]|\"[^\"]*\"", "", rule["expr"])
-        expression = re.sub(r"\b(?:by|without|on|ignoring)\s*\([^)]*\)", "", expression)
-        used |= set(re.findall(r"[a-z][a-z0-9_]*:[a-z0-9_:]+|\b[a-z]+_[a-z0-9_]+\b(?!\s*\()|\bup\b", expression))
-    known = declared | recorded | _OF_PROMETHEUS
-    bases = {name: [name, *(name.removesuffix(suffix) for suffix in _SUFFIXES)] for name in used}
-    assert {name for name, forms in bases.items() if not known.intersection(forms)} == set()
+@pytest.mark.parametrize(
+    ("expression", "found"),
+    [
+        ("sum(rate(http_request_total[5m]))", ["no metric http_request_total"]),
+        ('http_requests_total{code=~"5.."}', ["http_requests_total has no label code"]),
+        ("sum by (partion, le) (rate(streams_flush_seconds_bucket[5m]))", ["nothing here has the label partion"]),
+        ("streams_flush_seconds", ["no metric streams_flush_seconds"]),
+    ],
+)
+def test_a_wrong_name_is_found(expression: str, found: list[str]) -> None:
+    assert list(faults(expression)) == found

@@ -9,6 +9,8 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import NonRecordingSpan
 from prometheus_client import CollectorRegistry
 
 from ingest.admission import Admitted, RefusedItem, admit_json, to_columns
@@ -17,6 +19,7 @@ from ingest.grouping import EXTRA_FRAME_BYTES_MAX, REFUSED_FRAME_BYTES_MAX, Requ
 from ingest.metrics import IngestMetrics
 from kit.clock import ManualClock
 from kit.errors import KitError, Overloaded, Unavailable
+from kit.observability.tracing import setup_tracing, traceparent_of
 from schemas.frame import FRAME_ITEMS_MAX, FrameHeader, FrameKind, decode_body, decode_header, partition_of
 from schemas.packed import ROWS_MAX
 from schemas.reading import PLAIN_READING_SCHEMA, RAW_ITEM_BYTES_MAX, with_all_columns
@@ -186,6 +189,26 @@ async def test_many_requests_share_one_frame_a_partition() -> None:
     await framer.close()
     (header,) = headers_of(log.durable)[partition_of("A", PARTITIONS)]
     assert (header.items, header.traceparent, header.correlation_id) == (100, context.traceparent, "corr-1")
+
+
+async def test_a_frame_of_several_traces_is_linked_to_each_request() -> None:
+    log = ScriptedLog()
+    log.gate.set()
+    framer = framer_on(log)
+    framer.start()
+    exporter = InMemorySpanExporter()
+    tracing = setup_tracing("test", exporter=exporter)
+    try:
+        contexts = [RequestContext("t", f"00-{at:032x}-{at:016x}-01") for at in range(1, 301)]
+        await asyncio.gather(*(framer.submit(readings(["A"], at), one) for at, one in enumerate(contexts)))
+        await framer.close()
+    finally:
+        tracing.shutdown()
+    (publish,) = exporter.get_finished_spans()
+    assert [link.context.trace_id for link in publish.links] == list(range(1, 301))
+    (header,) = headers_of(log.durable)[partition_of("A", PARTITIONS)]
+    assert publish.context is not None
+    assert header.traceparent == traceparent_of(NonRecordingSpan(publish.context))
 
 
 async def test_requests_during_a_frame_in_flight_share_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,9 +40,10 @@ class Up:
         self.first_line = first_line
         self.api = first_line["api"]
 
-    def post(self, readings: list[dict[str, Any]], token: str | None = None) -> httpx.Response:
+    def post(self, readings: list[dict[str, Any]], token: str | None = None, **headers: str) -> httpx.Response:
         """As a device."""
-        return self._ask("POST", "/api/v1/telemetry", token or self.first_line["device_token"], json=readings)
+        device = token or self.first_line["device_token"]
+        return self._ask("POST", "/api/v1/telemetry", device, json=readings, more_headers=headers)
 
     def get(self, path: str, **query: str) -> Any:
         """As an operator; the JSON of a 200."""

@@ -28,7 +28,7 @@ from voltstream.runtime.children import READY_S_MAX, Child, environment_of
 from voltstream.runtime.composition import Composition
 from voltstream.runtime.data_folder import published_address
 from voltstream.runtime.database import bring_up_to_date, owned_database, with_partitions
-from voltstream.runtime.free_space import free_space_check
+from voltstream.runtime.free_space import free_space_check, watch_space
 from voltstream.runtime.process import Lifespan
 from voltstream.runtime.simulated_fleet import SimulatedFleet
 from voltstream.runtime.simulated_stations import simulated_stations
@@ -74,6 +74,7 @@ async def run_up(
         url = await stack.enter_async_context(owned_database(settings, lifespan))
         if not settings.database_url:
             web.ready["disk"] = free_space_check(settings.data_dir, settings.free_space_mb_min)
+            watch_space(settings.data_dir, web.registry)
         settings = await asyncio.to_thread(with_partitions, settings, url)
         await asyncio.to_thread(bring_up_to_date, url, settings.partitions)
         store = await stack.enter_async_context(open_authenticator(settings, url, web))

@@ -7,6 +7,7 @@ from uuid import UUID
 from api.notifications.channels.channel import Attachment
 from api.notifications.settings import NotificationSettings
 from kit.errors import Unavailable
+from kit.observability.tracing import pass_trace_on
 from kit.web.errors import NotFound
 
 if TYPE_CHECKING:  # at run time only where billing is another process
@@ -77,4 +78,5 @@ def _client(settings: NotificationSettings) -> "httpx.AsyncClient":
         headers={"Authorization": f"Bearer {settings.billing_token}"},
         timeout=settings.notification_timeout_s,
         trust_env=False,
+        event_hooks={"request": [pass_trace_on]},
     )

@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from api.stations.status.codes import AVAILABLE, BUSY, CODES, LABELS, SILENT, UNKNOWN
+from api.stations.status.metrics import StatusMetrics
 from api.stations.status.models import ConnectorStatus, Received, RecentChange, StationStatus
 from api.stations.status.store import (
     ReceivedOf,
@@ -30,9 +31,10 @@ KEEP: Final = timedelta(days=1)  # reservations that are over
 class StatusService:
     """The use cases, one method each."""
 
-    def __init__(self, store: StatusStore, clock: Clock) -> None:
+    def __init__(self, store: StatusStore, clock: Clock, metrics: StatusMetrics) -> None:
         self._store = store
         self._clock = clock
+        self._metrics = metrics
 
     async def handle(self, connection: Transaction, events: Sequence[Delivered[Event[StationStatusChanged]]]) -> None:
         """station.status_changed.v1: of one connector the highest revision counts."""
@@ -69,6 +71,12 @@ class StatusService:
     async def forget(self) -> None:
         """Delete reservations that are long over."""
         await self._store.forget_reservations(self._now() - KEEP)
+
+    async def count(self) -> None:
+        """Count the connectors of each status, for the metrics."""
+        found = await self._store.by_status()
+        for number in {UNKNOWN, *LABELS, *found}:
+            self._metrics.connectors.labels(LABELS.get(number, "Unknown")).set(found.get(number, 0))
 
     async def status(self, station_id: str) -> StationStatus:
         """What the station's connectors do now, and why. Raises NotFound where it is not registered and never spoke."""

@@ -61,6 +61,7 @@ GROUP BY s, n ORDER BY s, n
 ON CONFLICT (station_id, connector_id) DO UPDATE SET reserved_until = excluded.reserved_until
 WHERE c.reserved_until IS NULL OR c.reserved_until < excluded.reserved_until
 """
+_BY_STATUS: Final = "SELECT status, count(*) FROM stations.connector_state GROUP BY 1"
 _FORGET: Final = "DELETE FROM stations.reservation WHERE ends_at < $1"
 _ADD_RECEIVED: Final = """
 INSERT INTO stations.received AS r (station_id, newest_ts, readings, counted_at)
@@ -132,6 +133,10 @@ class StatusStore:
     async def connectors(self, station_id: str, now: datetime) -> list[asyncpg.Record]:
         """The station's connectors, in order."""
         return await self._database.fetch(_STATION, station_id, now)
+
+    async def by_status(self) -> dict[int, int]:
+        """How many connectors have each status, by its number."""
+        return dict(map(tuple, await self._database.fetch(_BY_STATUS)))
 
     async def is_registered(self, station_id: str) -> bool:
         """Whether the station is registered, with connectors or without."""

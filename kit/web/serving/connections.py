@@ -87,7 +87,7 @@ class ConnectionMetrics:
         self.open = Gauge("http_connections", "Open connections", registry=registry)
         self.ended = PrometheusCounter(
             "http_connections_ended",
-            "ConnectionBounds that the server ended: full, address (has too many), room (idle, others needed it), "
+            "Connections that the server ended: full, address (has too many), room (idle, others needed it), "
             "head and body (not sent in time), unread (the response)",
             ("why",),
             registry=registry,

@@ -4,10 +4,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import httpx
 import typer
+from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -19,6 +21,7 @@ from billing.readings_source import SourceUnavailable
 from billing.reconcile import Drift, Finding, Reconciler, Report, UninvoicedCharge
 from kit.clock import format_rfc3339
 from kit.database.postgres import Database
+from kit.errors import ConfigError
 from kit.settings import Settings
 from voltstream.cli.commands.billing_charges import (
     APPROVE_EXAMPLE,
@@ -102,6 +105,12 @@ def reconcile(
     token: OperatorToken = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
+    metrics_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="write the outcome for node_exporter's textfile collector", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Compute every charge of a range again from the stored readings, and compare it with CDRs and invoices.
 
@@ -120,8 +129,24 @@ def reconcile(
         print_json(_document(report, since, until))
     else:
         _print(report)
+    if metrics_file is not None:
+        _write_metrics(metrics_file, report)
     if not report.agrees:
         raise typer.Exit(_DRIFT)
+
+
+def _write_metrics(file: Path, report: Report) -> None:
+    """Raises ConfigError where the file cannot be written."""
+    registry = CollectorRegistry()
+    Gauge("billing_reconcile_charges", "Charges of the last reconciliation", registry=registry).set(report.charges)
+    drifts = Gauge("billing_reconcile_drifts", "Charges and documents of it that do not agree", registry=registry)
+    drifts.set(report.outcomes[Finding.DRIFT] + len(report.money))
+    finished = Gauge("billing_reconcile_finished_timestamp_seconds", "When it ended", registry=registry)
+    finished.set_to_current_time()
+    try:
+        write_to_textfile(str(file), registry)
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be written: {error.strerror}") from None
 
 
 def _run(
