@@ -59,7 +59,11 @@ async def test_a_platform_is_put_back_under_load_and_nothing_acknowledged_is_los
                 f"meanwhile; {record.items} in all, {record.refusals} requests refused"
             )
             assert not broken, "\n".join(broken)
-            await eventually(partial(_no_faults, database_url), within_s=_SETTLE_S)
+            found: list[str] = []
+            try:
+                await eventually(partial(_no_faults, database_url, found), within_s=_SETTLE_S)
+            except AssertionError:
+                raise AssertionError("\n".join(found[:20])) from None
             with psycopg.connect(database_url) as connection:
                 row = connection.execute("SELECT count(*) FROM billing.invoice").fetchone()
             print(f"{row} invoices")
@@ -77,8 +81,9 @@ async def _publish_tariff(cluster: Cluster) -> None:
     await PlatformClient(gateway, api, *tokens, cluster.environment, cluster.database_url).publish()
 
 
-async def _no_faults(url: str) -> bool:
-    return not await asyncio.to_thread(_faults, url)
+async def _no_faults(url: str, found: list[str]) -> bool:
+    found[:] = await asyncio.to_thread(_faults, url)
+    return not found
 
 
 def _back_up(cluster: Cluster, target: Path) -> Manifest:
