@@ -1,6 +1,7 @@
 """Game day: a platform under load is backed up, and later put back to that moment while its gateways go on.
 
-The other services are stopped for it. What was acknowledged meanwhile is read from Kafka again: nothing is lost, and nothing counts twice.
+The other services are stopped for it. What was acknowledged meanwhile is read from Kafka again: nothing is lost, and
+nothing counts twice.
 """
 
 import asyncio
@@ -49,7 +50,7 @@ async def test_a_platform_is_put_back_under_load_and_nothing_acknowledged_is_los
                 left.append(copy.rpartition("/")[2])
                 assert not await asyncio.to_thread(_faults, copy), "as of the backup"
                 before, began_s = record.items, time.monotonic()
-                with pytest.raises(BackupFailed, match="services work on .*Stop them"):
+                with pytest.raises(BackupFailed, match=r"services work on .*Stop them"):
                     await asyncio.to_thread(_restore, database_url, tmp_path / "backup", replace=True)
                 for name in _STOPPED:
                     await cluster.services[name].stop()

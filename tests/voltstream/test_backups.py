@@ -19,6 +19,8 @@ from typer.testing import CliRunner, Result
 
 from kit.clock import ManualClock
 from kit.lake.folder import LakeFolder
+from streams.state.encoding import load_state
+from streams.state.partition import PartitionState
 from tests.private_servers import fresh_database
 from tests.streams.lake_fleet import NOW, everything, fill, move
 from tests.voltstream.platform import ENOUGH_S, ROOT, environment, readings, up
@@ -118,6 +120,11 @@ def ask(url: str, query: str) -> list[tuple[Any, ...]]:
         return connection.execute(query.encode()).fetchall()
 
 
+def _state(url: str, partition: int) -> PartitionState:
+    bodies = ask(url, f"SELECT body FROM telemetry.partition_state WHERE partition = {partition} ORDER BY patch")
+    return load_state(partition, [bytes(body) for (body,) in bodies])
+
+
 def checked(url: str, lake: Path, retention_days: int = 0) -> dict[str, Check]:
     plan = VerificationPlan(url, LakeFolder.at(str(lake)), retention_days, ManualClock(NOW))
     return {check.name: check for check in run_checks(plan, _nothing)}
@@ -143,6 +150,12 @@ def test_what_is_restored_is_what_was_backed_up(platform: Platform) -> None:
         assert ask(url, epochs)[0][0] > ask(platform.url, epochs)[0][1], "a worker of before the restore is shut out"
         identity = "SELECT prepared_at FROM telemetry.storage"
         assert ask(url, identity) != ask(platform.url, identity), "two databases do not share a live view"
+        for partition in (0, 1):
+            before_it, now = (_state(of, partition) for of in (platform.url, url))
+            assert now.sessions_made > before_it.sessions_made + 1_000_000, (
+                "no session gets the id of one since the backup"
+            )
+            assert now.connector_index.connectors() == before_it.connector_index.connectors()
         assert oct(platform.backup.stat().st_mode & 0o777) == "0o700"
 
 
