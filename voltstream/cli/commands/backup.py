@@ -18,7 +18,7 @@ from schemas.settings import Retention
 from voltstream.backups.manifest import Manifest, check_files, read_manifest
 from voltstream.backups.restoring import RestorePlan, restore_backup
 from voltstream.backups.taking import BackupPlan, take_backup
-from voltstream.backups.verification import Check, VerificationPlan, run_checks
+from voltstream.backups.verification import DataCheck, VerificationPlan, run_checks
 from voltstream.cli.options import AsJson, DataDir
 from voltstream.cli.output import print_json, print_line, print_note
 from voltstream.errors import PlatformFailed, WrongUsage
@@ -180,7 +180,7 @@ def _verify_backup(source: Path, as_json: bool) -> None:
         print_line(f"{source} is whole: {_summary(manifest)}")
 
 
-def _print_check(check: Check, as_json: bool) -> None:
+def _print_check(check: DataCheck, as_json: bool) -> None:
     if as_json:
         print_json({"check": check.name, "ok": check.ok, **check.figures, "faults": check.faults})
         return
