@@ -57,7 +57,7 @@ class VerificationPlan:
 
 
 def run_checks(plan: VerificationPlan, progress: Progress) -> Iterator[DataCheck]:
-    """One after the other, as each ends. Blocks. Raises Unavailable, ConfigError; without its tables, after the first."""
+    """Each as it ends. Blocks. Raises Unavailable, ConfigError; without its tables, after the first."""
     migrations = _migrations(plan.url)
     yield migrations
     if not migrations.ok:
