@@ -175,7 +175,10 @@ class Relay:
         while not self._closing:
             try:
                 connection = await connect_async(
-                    self._database_url, command_timeout=COMMAND_TIMEOUT_S, timeout=COMMAND_TIMEOUT_S
+                    self._database_url,
+                    command_timeout=COMMAND_TIMEOUT_S,
+                    timeout=COMMAND_TIMEOUT_S,
+                    server_settings={"application_name": "voltstream relay"},
                 )
                 try:
                     await connection.add_listener(_channel(self._schema), lambda *_: self._wake.set())

@@ -266,7 +266,9 @@ class _Subscription:
                 else:
                     attempt = min(message.attempt + 1, self._policy.attempts_max)
                     headers = {**_headers_with_origin(message), _ATTEMPT: attempt}
-                    await self._bus.send(_delay(failed.pause_s), self._queue, message.body, headers, mandatory=True)
+                    await self._bus.send(
+                        delay_queue(failed.pause_s), self._queue, message.body, headers, mandatory=True
+                    )
             except KitError as unavailable:
                 _log.warning("event_retry_waits", queue=self._queue, error=str(unavailable))
                 await self._pause(delivery, next(pauses))
@@ -301,7 +303,8 @@ def _binding(exchange: str, routing_key: str) -> Binding:
     return _BROADCAST_BY_KEY if exchange == FANOUT else exchange, routing_key
 
 
-def _delay(pause_s: float) -> str:
+def delay_queue(pause_s: float) -> str:
+    """The queue in which messages wait so long for another attempt, of all queues alike."""
     return f"delay_{max(1, round(pause_s * 1_000))}"
 
 
@@ -349,7 +352,7 @@ async def _declare_dead_queue(channel: Channel, pauses_s: Collection[float]) -> 
 
 
 async def _declare_delays(channel: Channel, pauses_s: Collection[float]) -> None:
-    for delay in map(_delay, pauses_s):
+    for delay in map(delay_queue, pauses_s):
         await channel.once(delay, partial(_declare_delay, delay=delay))
 
 

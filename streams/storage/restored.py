@@ -9,6 +9,7 @@ import msgspec
 
 from kit.messaging.outbox import OutboxEvent, insert
 from schemas.events import Consumption, Money, Pricing
+from streams.state.encoding import load_state, snapshot
 from streams.storage.commit import PUBLISHED_SESSIONS
 from streams.storage.events import FlushContext, SessionEventRow, session_completed
 from streams.storage.store import NEXT_EPOCH, VERSIONS
@@ -17,6 +18,11 @@ from streams.tariffs.version import TariffVersion
 
 # A worker of before the restore may be alive, and as good as the database that it remembers.
 _EPOCHS: Final = f"UPDATE telemetry.stream_offset SET epoch = {NEXT_EPOCH}"  # noqa: S608  # our own text
+_PARTITIONS: Final = "SELECT partition, commits FROM telemetry.stream_offset ORDER BY partition"
+_BODIES: Final = "SELECT body FROM telemetry.partition_state WHERE partition = %s ORDER BY patch"
+_NEW_BASE: Final = "INSERT INTO telemetry.partition_state (partition, patch, base, body) VALUES (%s, %s, true, %b)"
+# More than were made since any backup, and of the 2**48 keys of a partition enough for 65,536 restores.
+_SESSIONS_LEFT_OUT: Final = 1 << 32
 _FROM_THE_START: Final = "UPDATE telemetry.stream_offset SET next = 0"
 _IDENTITY: Final = "UPDATE telemetry.storage SET prepared_at = coalesce(%s::timestamptz, clock_timestamp())"
 _CONSUMPTION: Final = "SELECT session_key, consumption FROM telemetry.session WHERE session_key = ANY(%s)"
@@ -31,9 +37,21 @@ def begin_again(connection: Connection, *, identity: datetime | None, new_log: b
     be read from its start.
     """
     connection.execute(_EPOCHS)
+    for partition, commits in connection.execute(_PARTITIONS).fetchall():
+        _leave_session_keys_out(connection, partition, commits)
     connection.execute(_IDENTITY, (identity,))
     if new_log:
         connection.execute(_FROM_THE_START)
+
+
+def _leave_session_keys_out(connection: Connection, partition: int, commits: int) -> None:
+    """Give sessions from now on keys that no session after the backup had: by its key a session is known to everybody,
+    and frames that are read again may make sessions in another order."""
+    bodies = [bytes(body) for (body,) in connection.execute(_BODIES, (partition,))]
+    state = load_state(partition, bodies)
+    state.sessions_made += _SESSIONS_LEFT_OUT
+    connection.execute("DELETE FROM telemetry.partition_state WHERE partition = %s", (partition,))
+    connection.execute(_NEW_BASE, (partition, commits, snapshot(state)))
 
 
 def publish_completed_again(connection: Connection, session_keys: Sequence[int], now_ms: int) -> int:

@@ -19,6 +19,8 @@ from typer.testing import CliRunner, Result
 
 from kit.clock import ManualClock
 from kit.lake.folder import LakeFolder
+from streams.state.encoding import load_state
+from streams.state.partition import PartitionState
 from tests.private_servers import fresh_database
 from tests.streams.lake_fleet import NOW, everything, fill, move
 from tests.voltstream.platform import ENOUGH_S, ROOT, environment, readings, up
@@ -28,7 +30,7 @@ from voltstream.backups.restoring import Restored, RestorePlan, restore_backup
 from voltstream.backups.store import named_url
 from voltstream.backups.taking import BackupPlan, take_backup
 from voltstream.backups.tools import Tools
-from voltstream.backups.verification import Check, VerificationPlan, run_checks
+from voltstream.backups.verification import DataCheck, VerificationPlan, run_checks
 from voltstream.cli.main import app
 from voltstream.errors import BackupFailed, PlatformFailed, WrongUsage
 
@@ -64,7 +66,7 @@ def _nothing(_what: str, _done: int, _total: int) -> None:
     """No progress is shown."""
 
 
-class Platform:
+class BackedUp:
     """A database with a fleet's readings, of which the old ones are in a lake, and a backup of both."""
 
     def __init__(self, url: str, folder: Path, server_url: str) -> None:
@@ -91,10 +93,10 @@ class Platform:
 
 
 @pytest.fixture(scope="module")
-def platform(postgres_url: str, tmp_path_factory: pytest.TempPathFactory, seed: int) -> Iterator[Platform]:
+def platform(postgres_url: str, tmp_path_factory: pytest.TempPathFactory, seed: int) -> Iterator[BackedUp]:
     folder = tmp_path_factory.mktemp("backups")
     with fresh_database(postgres_url) as url:
-        found = Platform(url, folder, postgres_url)
+        found = BackedUp(url, folder, postgres_url)
         fill(url, seed)
         move(url, found.lake)
         found.take(found.backup)
@@ -102,7 +104,7 @@ def platform(postgres_url: str, tmp_path_factory: pytest.TempPathFactory, seed: 
 
 
 @contextmanager
-def dropped(platform: Platform, *stems: str) -> Iterator[None]:
+def dropped(platform: BackedUp, *stems: str) -> Iterator[None]:
     """Databases whose names begin so are dropped after the block."""
     try:
         yield
@@ -118,12 +120,17 @@ def ask(url: str, query: str) -> list[tuple[Any, ...]]:
         return connection.execute(query.encode()).fetchall()
 
 
-def checked(url: str, lake: Path, retention_days: int = 0) -> dict[str, Check]:
+def _state(url: str, partition: int) -> PartitionState:
+    bodies = ask(url, f"SELECT body FROM telemetry.partition_state WHERE partition = {partition} ORDER BY patch")
+    return load_state(partition, [bytes(body) for (body,) in bodies])
+
+
+def checked(url: str, lake: Path, retention_days: int = 0) -> dict[str, DataCheck]:
     plan = VerificationPlan(url, LakeFolder.at(str(lake)), retention_days, ManualClock(NOW))
     return {check.name: check for check in run_checks(plan, _nothing)}
 
 
-def test_what_is_restored_is_what_was_backed_up(platform: Platform) -> None:
+def test_what_is_restored_is_what_was_backed_up(platform: BackedUp) -> None:
     with dropped(platform, "restored_one"):
         restored = platform.restore("restored_one")
         url, lake = platform.named("restored_one"), platform.folder / "lake-restored"
@@ -143,10 +150,16 @@ def test_what_is_restored_is_what_was_backed_up(platform: Platform) -> None:
         assert ask(url, epochs)[0][0] > ask(platform.url, epochs)[0][1], "a worker of before the restore is shut out"
         identity = "SELECT prepared_at FROM telemetry.storage"
         assert ask(url, identity) != ask(platform.url, identity), "two databases do not share a live view"
+        for partition in (0, 1):
+            before_it, now = (_state(of, partition) for of in (platform.url, url))
+            assert now.sessions_made > before_it.sessions_made + 1_000_000, (
+                "no session gets the id of one since the backup"
+            )
+            assert now.connector_index.connectors() == before_it.connector_index.connectors()
         assert oct(platform.backup.stat().st_mode & 0o777) == "0o700"
 
 
-def test_a_database_with_tables_is_replaced_only_if_told_and_then_kept(platform: Platform) -> None:
+def test_a_database_with_tables_is_replaced_only_if_told_and_then_kept(platform: BackedUp) -> None:
     with dropped(platform, "restored_two"):
         platform.restore("restored_two")
         url = platform.named("restored_two")
@@ -219,7 +232,7 @@ _DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize("damage", _DAMAGES)
 def test_a_backup_that_is_damaged_or_of_another_version_is_refused_and_nothing_is_left(
-    platform: Platform, damage: str
+    platform: BackedUp, damage: str
 ) -> None:
     backup = platform.copy(f"damaged by {damage}")
     before = platform.databases()
@@ -231,7 +244,7 @@ def test_a_backup_that_is_damaged_or_of_another_version_is_refused_and_nothing_i
 
 
 def test_a_restore_that_is_killed_leaves_no_database_of_that_name_and_the_next_one_cleans_up(
-    platform: Platform,
+    platform: BackedUp,
 ) -> None:
     """At the moment when everything is in it, and it is not yet brought up to date."""
     program = f"""
@@ -272,7 +285,7 @@ def test_a_tool_that_is_too_old_is_named_with_what_to_install(monkeypatch: pytes
 
 
 def test_a_target_that_is_there_and_a_failed_backup_leave_everything_as_it_was(
-    platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    platform: BackedUp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "note").write_text("mine")
@@ -284,7 +297,7 @@ def test_a_target_that_is_there_and_a_failed_backup_leave_everything_as_it_was(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["there"]
 
 
-def test_verify_finds_what_was_changed(platform: Platform) -> None:
+def test_verify_finds_what_was_changed(platform: BackedUp) -> None:
     newest = "WHERE ts = (SELECT max(ts) FROM telemetry.reading)"
     changes = {
         "ledger of energy": f"UPDATE telemetry.reading SET outside_mwh = coalesce(outside_mwh, 0) + 1 {newest}",
@@ -316,7 +329,7 @@ def test_verify_finds_what_was_changed(platform: Platform) -> None:
         assert checked(url, lake, 1)["ledger of readings"].ok, "days past their retention may have lost readings"
 
 
-def test_a_session_whose_event_was_under_way_at_the_backup_is_published_again(platform: Platform) -> None:
+def test_a_session_whose_event_was_under_way_at_the_backup_is_published_again(platform: BackedUp) -> None:
     """The event had left the outbox, and billing had not handled it: nothing else would ever bill that session."""
     events = "SELECT event_id, telemetry.json_of(body) -> 'payload' FROM telemetry.outbox"
     events += " WHERE routing_key = 'session.completed'"
@@ -337,7 +350,7 @@ def test_a_session_whose_event_was_under_way_at_the_backup_is_published_again(pl
         assert found
 
 
-def test_the_commands_say_what_they_did_for_people_and_for_machines(platform: Platform, tmp_path: Path) -> None:
+def test_the_commands_say_what_they_did_for_people_and_for_machines(platform: BackedUp, tmp_path: Path) -> None:
     url = platform.named("restored_nine")
     settings = {"VOLTSTREAM_DATABASE_URL": url, "VOLTSTREAM_LAKE_URL": str(tmp_path / "lake")}
 

@@ -26,6 +26,7 @@ from kit.database.roles import make_roles
 from kit.lake.folder import TEMPORARY, LakeFolder
 from streams.storage.restored import begin_again, publish_completed_again
 from voltstream.backups import store
+from voltstream.backups.bus import drop_events, in_the_way
 from voltstream.backups.manifest import DATABASE, LAKE, Manifest, check_files, read_manifest
 from voltstream.backups.tools import Tools, contents_of, run_tool, tools_for
 from voltstream.errors import BackupFailed, WrongUsage
@@ -54,6 +55,7 @@ class RestorePlan:
     lake: LakeFolder | None
     jobs: int
     new_log: bool = False
+    bus_url: str | None = None  # of the RabbitMQ whose events are dropped; None: they stay, or there is none
     last_document: str | None = None  # the number of the newest one that was issued after the backup
 
 
@@ -65,6 +67,7 @@ class Restored:
     migrations: list[str]  # that were applied to it
     kept_as: str | None  # the name of the database that it replaced
     roles: list[str]  # made now, which may need a login
+    events: int  # that were dropped
 
 
 def restore_backup(plan: RestorePlan, progress: Progress) -> Restored:
@@ -78,6 +81,7 @@ def restore_backup(plan: RestorePlan, progress: Progress) -> Restored:
         there = store.exists(server, name)
         empty = there and store.is_empty(plan.url)
         _check_target(plan, name, there and not empty)
+        _check_stopped(server, name)
         identity = store.prepared_at(plan.url) if there and not empty else None
         _check_files(plan.source, manifest, progress)
         if manifest.lake == "included":
@@ -88,6 +92,8 @@ def restore_backup(plan: RestorePlan, progress: Progress) -> Restored:
             made = _fill(plan, manifest, tools, store.named_url(plan.url, new), progress)
             applied = _finish(plan, manifest, store.named_url(plan.url, new), identity)
             kept_as = store.kept_name(name, datetime.now(UTC)) if there else None
+            _check_stopped(server, name)
+            dropped = drop_events(plan.bus_url) if plan.bus_url else 0
             store.take_place(server, new, name, kept_as)
         except BaseException:
             with suppress(psycopg.Error):  # the next restore drops it
@@ -96,7 +102,16 @@ def restore_backup(plan: RestorePlan, progress: Progress) -> Restored:
         if empty and kept_as is not None:
             store.drop_database(server, kept_as)
             kept_as = None
-    return Restored(manifest, applied, kept_as, made)
+    return Restored(manifest, applied, kept_as, made, dropped)
+
+
+def _check_stopped(server: Connection, name: str) -> None:
+    """Raises BackupFailed where services work on the database that is to be replaced."""
+    if found := in_the_way(store.connected(server, name)):
+        raise BackupFailed(
+            f"services work on {name}: {', '.join(found)}. Stop them, and start them after the restore; "
+            "gateways and bridges may go on, they keep readings in RabbitMQ and Kafka meanwhile"
+        )
 
 
 def _check_version(manifest: Manifest) -> None:

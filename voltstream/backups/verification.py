@@ -32,7 +32,7 @@ _ALL: Final = (datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class DataCheck:
     """The result of one: what was looked at, in words and figures, and what is wrong."""
 
     name: str
@@ -56,8 +56,8 @@ class VerificationPlan:
     clock: Clock
 
 
-def run_checks(plan: VerificationPlan, progress: Progress) -> Iterator[Check]:
-    """Check after check, as each ends. Blocks. Raises Unavailable, ConfigError; without its tables, after the first."""
+def run_checks(plan: VerificationPlan, progress: Progress) -> Iterator[DataCheck]:
+    """Each as it ends. Blocks. Raises Unavailable, ConfigError; without its tables, after the first."""
     migrations = _migrations(plan.url)
     yield migrations
     if not migrations.ok:
@@ -70,15 +70,15 @@ def run_checks(plan: VerificationPlan, progress: Progress) -> Iterator[Check]:
     yield asyncio.run(_with_database(plan.url, BILLING.role, charges))
 
 
-def _migrations(url: str) -> Check:
+def _migrations(url: str) -> DataCheck:
     found = status(url, sources_of(all_services()))
     missing = [one.id for one in found if not one.applied]
     said = f"{len(found) - len(missing):,} of {len(found):,} applied"
     faults = [f"{id_} is not applied: run `voltstream migrate`" for id_ in missing]
-    return Check("migrations", said, {"applied": len(found) - len(missing), "known": len(found)}, faults)
+    return DataCheck("migrations", said, {"applied": len(found) - len(missing), "known": len(found)}, faults)
 
 
-def _ledgers(plan: VerificationPlan, progress: Progress) -> Iterator[Check]:
+def _ledgers(plan: VerificationPlan, progress: Progress) -> Iterator[DataCheck]:
     with connect_sync(plan.url, name="voltstream verify", autocommit=True) as connection, outages():
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         found = check_ledgers(
@@ -87,13 +87,13 @@ def _ledgers(plan: VerificationPlan, progress: Progress) -> Iterator[Check]:
         )  # fmt: skip
     yield _lake(found)
     flight = f", {found.in_flight:,} accepted ones are in the log or were lost with it" if found.in_flight else ""
-    yield Check(
+    yield DataCheck(
         "ledger of readings",
         f"{found.stored:,} stored, in windows by {found.days:,} days and partitions{flight}",
         {"stored": found.stored, "in_flight": found.in_flight, "days": found.days},
         found.reading_faults,
     )
-    yield Check(
+    yield DataCheck(
         "ledger of energy",
         f"readings and windows have the same shares on {found.days:,} days and partitions",
         {"days": found.days},
@@ -101,19 +101,19 @@ def _ledgers(plan: VerificationPlan, progress: Progress) -> Iterator[Check]:
     )
 
 
-def _lake(found: LedgerCheck) -> Check:
+def _lake(found: LedgerCheck) -> DataCheck:
     said = f"{found.files:,} files, {found.file_bytes:,} bytes, read and compared with their hashes"
-    return Check("lake", said, {"files": found.files, "bytes": found.file_bytes}, found.lake_faults)
+    return DataCheck("lake", said, {"files": found.files, "bytes": found.file_bytes}, found.lake_faults)
 
 
-async def _audit(database: Database) -> Check:
+async def _audit(database: Database) -> DataCheck:
     found = await verify_audit(database)
     said = f"{found.entries:,} entries in {found.blocks:,} blocks, {found.unsealed:,} not sealed yet"
     faults = [f"block {fault.block}, entry {fault.entry_id}: {fault.what}" for fault in found.faults]
-    return Check("audit", said, {"entries": found.entries, "blocks": found.blocks}, faults)
+    return DataCheck("audit", said, {"entries": found.entries, "blocks": found.blocks}, faults)
 
 
-async def _charges(database: Database, *, lake: LakeFolder | None, waiting: set[str], progress: Progress) -> Check:
+async def _charges(database: Database, *, lake: LakeFolder | None, waiting: set[str], progress: Progress) -> DataCheck:
     """Every charge derived again from the stored readings, by the program that did not price it in the stream.
 
     `waiting`: sessions whose event is still to be published, of which billing knows nothing, or not the last.
@@ -128,7 +128,7 @@ async def _charges(database: Database, *, lake: LakeFolder | None, waiting: set[
         outcomes |= {Finding.DRIFT.value: len(drifts), "to_come": to_come}
     said = ", ".join(f"{number:,} {outcome}" for outcome, number in outcomes.items() if number) or "there are none"
     figures = {"charges": report.charges, "outcomes": outcomes}
-    return Check("charges and documents", said, figures, [*map(_described, drifts), *report.money])
+    return DataCheck("charges and documents", said, figures, [*map(_described, drifts), *report.money])
 
 
 def _described(drift: Drift) -> str:
@@ -136,10 +136,10 @@ def _described(drift: Drift) -> str:
     return f"{drift.kind} {what} at {drift.station_id}: {'; '.join(drift.differences)}"
 
 
-async def _with_database(url: str, role: str | None, work: Callable[[Database], Any]) -> Check:
+async def _with_database(url: str, role: str | None, work: Callable[[Database], Any]) -> DataCheck:
     database = await open_database(url, name="voltstream verify", role=role, connections_max=4)
     try:
-        found: Check = await work(database)
+        found: DataCheck = await work(database)
         return found
     finally:
         await database.close()

@@ -18,7 +18,7 @@ from schemas.settings import Retention
 from voltstream.backups.manifest import Manifest, check_files, read_manifest
 from voltstream.backups.restoring import RestorePlan, restore_backup
 from voltstream.backups.taking import BackupPlan, take_backup
-from voltstream.backups.verification import Check, VerificationPlan, run_checks
+from voltstream.backups.verification import DataCheck, VerificationPlan, run_checks
 from voltstream.cli.options import AsJson, DataDir
 from voltstream.cli.output import print_json, print_line, print_note
 from voltstream.errors import PlatformFailed, WrongUsage
@@ -79,6 +79,15 @@ def restore(
         bool,
         typer.Option("--new-log", help="Kafka is a new one too: its topic is read from the start"),
     ] = False,
+    drop_events: Annotated[
+        bool | None,
+        typer.Option(
+            "--drop-events/--keep-events",
+            help="drop what waits in RabbitMQ's queues of events, which is of the database that was; "
+            "default: with --replace",
+            show_default=False,
+        ),
+    ] = None,
     last_document: Annotated[
         str | None,
         typer.Option(
@@ -100,11 +109,17 @@ def restore(
         # Whoever runs on a data folder would go on with what it has in memory, so the folder has to be ours.
         url = settings.database_url or stack.enter_context(EmbeddedPostgres.start(settings.data_dir)).url
         progress = stack.enter_context(_progress(as_json))
-        restored = restore_backup(
-            RestorePlan(source, url, replace, _lake_of(settings), jobs, new_log, last_document), progress
-        )
+        dropping = settings.distributed_bus and (replace if drop_events is None else drop_events)
+        bus_url = settings.rabbitmq_url if dropping else None
+        plan = RestorePlan(source, url, replace, _lake_of(settings), jobs, new_log, bus_url, last_document)
+        restored = restore_backup(plan, progress)
     if as_json:
-        more = {"migrations": restored.migrations, "kept_as": restored.kept_as, "roles_made": restored.roles}
+        more = {
+            "migrations": restored.migrations,
+            "kept_as": restored.kept_as,
+            "roles_made": restored.roles,
+            "events_dropped": restored.events,
+        }
         print_json({"restored": platform_name(settings), **_described(restored.manifest), **more})
         return
     print_line(f"{platform_name(settings)}: {_summary(restored.manifest)}")
@@ -112,6 +127,8 @@ def restore(
         print_line(f"{len(restored.migrations)} migrations were applied to it")
     if restored.kept_as:
         print_line(f"what it replaced is the database {restored.kept_as}: drop it once nobody needs it")
+    if restored.events:
+        print_line(f"{restored.events:,} events that waited in RabbitMQ were dropped")
     if restored.roles:
         print_line(f"roles without a login were made: {', '.join(restored.roles)}; passwords are in no backup")
     where = ", ".join(f"{partition}: {offset}" for partition, offset in sorted(restored.manifest.offsets.items()))
@@ -163,7 +180,7 @@ def _verify_backup(source: Path, as_json: bool) -> None:
         print_line(f"{source} is whole: {_summary(manifest)}")
 
 
-def _print_check(check: Check, as_json: bool) -> None:
+def _print_check(check: DataCheck, as_json: bool) -> None:
     if as_json:
         print_json({"check": check.name, "ok": check.ok, **check.figures, "faults": check.faults})
         return
