@@ -63,7 +63,7 @@ def render(chart: Path, values: Mapping[str, Any]) -> list[Document]:
 
     with helm_python.Chart.load(chart) as loaded:
         texts = loaded.render(dict(values), name=chart.name, namespace="core-services", is_install=True)
-    return [document for text in texts.values() for document in yaml.safe_load_all(text) if document]
+    return [document for text in texts.values() for document in yaml.load_all(text, yaml.CSafeLoader) if document]
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import pytest
 import yaml
+from hypothesis import given, settings
 
 import tests.deploy.helm.network_rules
 import tests.deploy.helm.pod_rules
@@ -15,6 +16,7 @@ import tests.deploy.helm.release_rules  # noqa: F401  # each adds its rules
 from deploy.helm.paths import IngressPath, destination, routes_of
 from ingest.settings import IngestSettings
 from tests.certificates import Authority
+from tests.deploy.helm.any_values import any_values
 from tests.deploy.helm.breakers import BREAKERS
 from tests.deploy.helm.objects import Pod, mounted_secrets, of_kind, pods, variables
 from tests.deploy.helm.release_rules import amount
@@ -88,6 +90,14 @@ def test_a_rule_holds_and_finds_what_breaks_it(name: str) -> None:
         assert list(check(broken)), f"breaker {number}"
 
 
+@settings(max_examples=12)
+@given(values=any_values())
+def test_rules_hold_for_any_values(values: dict[str, Any]) -> None:
+    documents = (*render(UMBRELLA, merged(values_of("prod"), values)), *render(FOUNDATION, _foundation_with_all()))
+    for name, check in RULES.items():
+        assert list(check(documents)) == [], name
+
+
 def test_every_rule_is_shown_to_fail() -> None:
     assert BREAKERS.keys() == RULES.keys()
 
@@ -123,15 +133,15 @@ def test_settings_accept_what_each_pod_is_given(
         with monkeypatch.context() as patched:
             for name, value in given.items():
                 patched.setenv(name, value)
-            settings = load_settings()
+            loaded = load_settings()
         if pod.serves:
             names = pod.container["args"][1:]
             needed = urls_needed([service(name) for name in names])
-            assert all(getattr(settings, url) for url in needed), pod.name
-            assert settings.host == "0.0.0.0"  # noqa: S104  # what the pod is given
+            assert all(getattr(loaded, url) for url in needed), pod.name
+            assert loaded.host == "0.0.0.0"  # noqa: S104  # what the pod is given
         if pod.container["args"][0] == "migrate":
-            assert settings.database_url
-            assert not settings.rabbitmq_url
+            assert loaded.database_url
+            assert not loaded.rabbitmq_url
 
 
 def _variables_as_mounted(pod: Pod, folder: Path, ca_file: Path) -> dict[str, str]:
