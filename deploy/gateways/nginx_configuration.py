@@ -5,7 +5,7 @@ from http import HTTPStatus
 from typing import Final
 
 from deploy.gateways.routing import Routing
-from deploy.gateways.site import CONNECT_S, HEAD_S, IDLE_S, READ_S, Site
+from deploy.gateways.site import CERTIFICATE_HEADERS, CONNECT_S, HEAD_S, IDLE_S, READ_S, Site
 
 # The proxy's own refusals, in the form of the services' (RFC 9457). By status: what is said, and more of the head.
 _RETRY: Final = "add_header Retry-After 1 always;"
@@ -21,6 +21,7 @@ _PROBLEMS: Final = {
     504: ("the service did not answer in time; ask for less, or later", _RETRY),
 }
 _OWN_STATUSES: Final = {494: 431, 497: 400}  # nginx's: head too long, plain HTTP
+_NO_CERTIFICATE: Final = "\n".join(f'{{indent}}proxy_set_header {name} "";' for name in CERTIFICATE_HEADERS)
 _HSTS: Final = 'add_header Strict-Transport-Security "max-age=31536000" always;'
 
 
@@ -122,8 +123,7 @@ def _server(site: Site, routings: Sequence[Routing]) -> Iterator[str]:
     proxy_set_header Host $host;
     proxy_set_header X-Forwarded-For $remote_addr;
     proxy_set_header X-Forwarded-Proto $scheme;
-    proxy_set_header Client-Cert "";  # who a client is by certificate, no client says
-    proxy_set_header Client-Cert-Chain "";
+{_NO_CERTIFICATE.format(indent="    ")}
     proxy_connect_timeout {CONNECT_S}s;
     proxy_send_timeout 60s;
     proxy_read_timeout {READ_S}s;  # answers that stream are not buffered: their X-Accel-Buffering says so
@@ -160,8 +160,7 @@ _OCPP: Final = f"""\
       proxy_set_header Host $host;
       proxy_set_header X-Forwarded-For $remote_addr;
       proxy_set_header X-Forwarded-Proto $scheme;
-      proxy_set_header Client-Cert "";
-      proxy_set_header Client-Cert-Chain "";
+{_NO_CERTIFICATE.format(indent="      ")}
       proxy_read_timeout 1h;  # chargers send a heartbeat, which the server sets
       proxy_send_timeout {READ_S}s;
     }}"""

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, get_args
 
 from api.telemetry.live_streams import HEARTBEAT_S
+from kit.settings import Settings
 
 PORT: Final = 8080  # of a service, as the image has it
 # Longer than the longest time between two pieces of an answer: heartbeats of live streams, four of which may be lost,
@@ -13,6 +14,10 @@ READ_S: Final = int(5 * HEARTBEAT_S)
 HEAD_S: Final = 20  # as the services: the head, and then each piece of a body
 IDLE_S: Final = 75  # of clients' connections: chargers post every few seconds to a minute
 CONNECT_S: Final = 1  # to a service of the same site; then the next one is asked
+# Who a client is by certificate, no client says: whichever header of these the services read.
+CERTIFICATE_HEADERS: Final = (
+    *filter(None, get_args(Settings.model_fields["client_certificate_header"].annotation)), "client-cert-chain",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

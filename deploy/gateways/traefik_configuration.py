@@ -6,7 +6,7 @@ from typing import Any, Final
 import yaml
 
 from deploy.gateways.routing import Routing
-from deploy.gateways.site import CONNECT_S, HEAD_S, IDLE_S, READ_S, Site
+from deploy.gateways.site import CERTIFICATE_HEADERS, CONNECT_S, HEAD_S, IDLE_S, READ_S, Site
 
 _MADE: Final = "# Made by `python -m deploy.gateways`: do not edit.\n"
 _BODY_S: Final = 120  # for the whole request: 8 MiB at 70 kB/s
@@ -144,7 +144,7 @@ def _middlewares(site: Site, repeatable_bytes_max: int) -> dict[str, Any]:
         "headers": {
             "headers": {
                 "stsSeconds": 31_536_000,
-                "customRequestHeaders": {"Client-Cert": "", "Client-Cert-Chain": ""},  # no client says who it is
+                "customRequestHeaders": dict.fromkeys(CERTIFICATE_HEADERS, ""),
             }
         },
         "retry": {"retry": {**retry, "maxRequestBodyBytes": 262_144}},

@@ -76,7 +76,7 @@ class Dashboard:
             for panel in panels:
                 number += 1
                 builder.with_panel(_built(panel, number))
-        return JSONEncoder(sort_keys=True, indent=2).encode(builder.build()) + "\n"
+        return str(JSONEncoder(sort_keys=True, indent=2).encode(builder.build())) + "\n"
 
 
 def _built(panel: Panel, number: int) -> "stat.Panel | timeseries.Panel":
