@@ -1,12 +1,13 @@
 """What the code says of a service that its chart has to know: command, port, servers, secrets, queues, paths."""
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any, Final, NamedTuple
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from deploy.helm.paths import paths_of
+from deploy.gateways.routing import routings
 from kit.retention import StandardTableSettings
 from kit.secrets.files import masked
 from kit.service import Service
@@ -20,7 +21,18 @@ from voltstream.settings import settings_type
 SERVERS: Final = ("database_url", "rabbitmq_url", "kafka_url", "redis_url", "mongodb_url")
 # Settings that the charts set, or that only the embedded run has.
 OF_THE_CHART: Final = frozenset(
-    {"host", "hosts", "port", "data_dir", "config_dir", "free_space_mb_min", "billing_url", "billing_token"}
+    {
+        "host",
+        "hosts",
+        "port",
+        "data_dir",
+        "config_dir",
+        "free_space_mb_min",
+        "drain_s",
+        "client_certificate_header",
+        "billing_url",
+        "billing_token",
+    }
 )
 _TOKENS: Final = "jwt_"  # settings of those that verify tokens
 _DOCUMENTS: Final = "reporting"  # the one service that uses MongoDB, where that is set
@@ -84,7 +96,7 @@ def facts_of(one: Service[Any]) -> dict[str, Any]:
         "ordered": "log_reader" in one.backends,
         "followsConfig": follows_config(one),
         "serves": one.router is not None,
-        "paths": paths_of(one),
+        "paths": _paths_by_service().get(one.name, []),
         "queues": sorted(queue_of(one, consumes) for consumes in one.consumes),
         "calls": [] if call is None else [_call(call)],
         "outside": [{"setting": name, **_camel(OUTSIDE[name])} for name in sorted(OUTSIDE.keys() & fields.keys())],
@@ -148,6 +160,17 @@ def all_facts() -> dict[str, dict[str, Any]]:
 def secret_names() -> frozenset[str]:
     """All settings that can be given by file."""
     return frozenset(name for name, field in settings_type().model_fields.items() if masked(field))
+
+
+@cache  # for all services at once
+def _paths_by_service() -> dict[str, list[dict[str, str]]]:
+    return {
+        one.service: [
+            *({"path": path, "type": "Exact"} for path in one.exact),
+            *({"path": path, "type": "Prefix"} for path in one.prefixes),
+        ]
+        for one in routings()
+    }
 
 
 def _call(call: Call) -> dict[str, Any]:

@@ -102,7 +102,8 @@ BREAKERS: Final[dict[str, tuple[Breaker, ...]]] = {
     ),
     "every_pod_has_time_to_stop": (
         lambda all_: _pod(all_).update(terminationGracePeriodSeconds=40),
-        lambda all_: _container(all_).pop("lifecycle"),
+        lambda all_: [one.update(value="0") for one in _container(all_)["env"] if one["name"] == "VOLTSTREAM_DRAIN_S"],
+        lambda all_: [one.update(value="60") for one in _container(all_)["env"] if one["name"] == "VOLTSTREAM_DRAIN_S"],
     ),
     "secrets_are_settings_that_the_pod_names": (
         lambda all_: _secrets(all_)["items"].append({"key": "password", "path": "password"}),

@@ -172,3 +172,14 @@ def mounted_secrets(pod: Pod) -> set[str]:
 def namespaced(documents: Sequence[Document]) -> list[Document]:
     """Those that are in a namespace."""
     return [one for one in documents if "namespace" in one["metadata"]]
+
+
+def destination(path: str, ingresses: Iterable[Document]) -> str:
+    """The service to which these Ingresses of one host lead a request: an exact path beats a prefix, a longer prefix a
+    shorter one. Empty: none."""
+    found = []
+    for one in (path for it in ingresses for rule in it["spec"]["rules"] for path in rule["http"]["paths"]):
+        exact = one["pathType"] == "Exact"
+        if path == one["path"] or (not exact and path.startswith(f"{one['path']}/")):
+            found.append((exact, len(one["path"]), str(one["backend"]["service"]["name"])))
+    return max(found, default=(False, 0, ""))[2]

@@ -13,10 +13,12 @@ from tests.deploy.helm.objects import (
     pods,
     replicas_max,
     selects,
+    variables,
 )
 from tests.deploy.helm.rendered import Document
 from tests.deploy.helm.rules import rule
 from voltstream.runtime.children import STOP_S_MAX
+from voltstream.services import service
 from voltstream.settings import settings_type
 
 _LOGIN: Final = re.compile(r"[a-z]+://[^/\s:@]*:[^/\s@]+@")
@@ -107,9 +109,13 @@ def every_service_is_probed(documents: Sequence[Document]) -> Iterator[str]:
 
 @rule
 def every_pod_has_time_to_stop(documents: Sequence[Document]) -> Iterator[str]:
+    """To drain, twice if it serves routes, and then what `up` gives a child."""
     for pod in (pod for pod in pods(documents) if pod.serves):
-        drain_s = pod.container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
-        if drain_s < 1 or pod.spec.get("terminationGracePeriodSeconds", 30) < drain_s + STOP_S_MAX + 5:
+        drain_s = float(variables(pod).get(f"{PREFIX}DRAIN_S", "0"))
+        has_routes = any(service(name).router is not None for name in pod.container["args"][1:])
+        if has_routes and not drain_s:
+            yield f"{pod.name}: requests fail while it stops"
+        if pod.spec.get("terminationGracePeriodSeconds", 30) < 2 * drain_s + STOP_S_MAX + 5:
             yield pod.name
 
 

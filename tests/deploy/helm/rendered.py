@@ -20,7 +20,7 @@ _ALL: Final[Mapping[str, Any]] = {
         "imagePullSecrets": [{"name": "registry"}],
         "image": {"digest": f"sha256:{'0' * 64}"},
         "settings": {"jwt_discovery": True, "jwt_issuer": "https://id.example", "jwt_audience": "voltstream"},
-        "ingress": {"webSockets": [{"path": "/ocpp", "service": "gateway"}]},
+        "ingress": {"webSockets": [{"path": "/ocpp", "service": "gateway"}], "clientCertificates": "chargers"},
     },
     "simulator": {"enabled": True},
     "billing": {"secrets": {"optional": ["stripe_key", "stripe_webhook_secret"], "existing": "billing-by-vault"}},

@@ -5,13 +5,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 import streams.declaration  # noqa: F401  # an import below it starts `file`, which no unit test may
 from deploy.helm.charts import CHART, generated_files
 from deploy.helm.facts import CALLS, OF_THE_CHART, OUTSIDE, SERVERS, all_facts, fields_of, secret_names
-from deploy.helm.paths import IngressPath, destination, routes_of
 from schemas.topics import READINGS_TOPIC
 from voltstream.services import SERVICES, all_services, service
 from voltstream.settings import settings_type
@@ -71,15 +69,6 @@ def test_a_service_whose_code_names_a_server_connects_to_it() -> None:
         its = _facts()[one.name]
         if re.search(r"settings\.mongodb_url", text):
             assert "mongodb_url" in its["optionalSecrets"], one.name
-
-
-@pytest.mark.parametrize("name", SERVICES)
-def test_every_route_of_a_service_leads_to_it(name: str) -> None:
-    rules = [(one, IngressPath(path["path"], path["type"])) for one in SERVICES for path in _facts()[one]["paths"]]
-    for route in routes_of(service(name)):
-        for path in (route, re.sub(r"\{[^}]*\}", "X", route)):
-            assert destination(path, rules) == name
-    assert destination("/api/v1/nothing", rules) == destination("/metrics", rules) == ""
 
 
 def test_a_pod_runs_as_the_user_of_the_image() -> None:

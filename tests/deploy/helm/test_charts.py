@@ -1,6 +1,7 @@
 """The charts, rendered by Helm's own engine: linted, held to Kubernetes' schemas, to our rules and to the settings."""
 
 import copy
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -13,12 +14,12 @@ from hypothesis import given, settings
 import tests.deploy.helm.network_rules
 import tests.deploy.helm.pod_rules
 import tests.deploy.helm.release_rules  # noqa: F401  # each adds its rules
-from deploy.helm.paths import IngressPath, destination, routes_of
-from ingest.settings import IngestSettings
+from deploy.gateways.routing import operations, routings
+from deploy.gateways.site import CONNECT_S, READ_S, Site
 from tests.certificates import Authority
 from tests.deploy.helm.any_values import any_values
 from tests.deploy.helm.breakers import BREAKERS
-from tests.deploy.helm.objects import Pod, mounted_secrets, of_kind, pods, variables
+from tests.deploy.helm.objects import Pod, destination, mounted_secrets, of_kind, pods, variables
 from tests.deploy.helm.release_rules import amount
 from tests.deploy.helm.rendered import (
     ENVIRONMENTS,
@@ -34,7 +35,7 @@ from tests.deploy.helm.rendered import (
 from tests.deploy.helm.rules import RULES
 from tests.deploy.promql import KNOWN
 from voltstream.cli.commands.serve import urls_needed
-from voltstream.services import all_services, service
+from voltstream.services import service
 from voltstream.settings import load_settings
 
 pytestmark = pytest.mark.deploy
@@ -157,15 +158,11 @@ def _variables_as_mounted(pod: Pod, folder: Path, ca_file: Path) -> dict[str, st
 
 
 def test_an_ingress_leads_every_route_to_its_service(environment: str) -> None:
-    rules = [
-        (path["backend"]["service"]["name"], IngressPath(path["path"], path["pathType"]))
-        for one in of_kind(rendered(environment), "Ingress")
-        for host in one["spec"]["rules"]
-        for path in host["http"]["paths"]
-    ]
-    for one in all_services():
-        for route in routes_of(one):
-            assert destination(route.replace("{", "").replace("}", ""), rules) == one.name, route
+    ingresses = of_kind(rendered(environment), "Ingress")
+    for one in operations():
+        for path in (one.path, re.sub(r"\{[^}]*\}", "X", one.path)):
+            assert destination(path, ingresses) == one.service, path
+    assert destination("/metrics", ingresses) == destination("/api/v1/nothing", ingresses) == ""
 
 
 def test_an_ingress_has_tls_and_bounds(environment: str) -> None:
@@ -175,8 +172,12 @@ def test_an_ingress_has_tls_and_bounds(environment: str) -> None:
         assert [host for tls in one["spec"]["tls"] for host in tls["hosts"]] == hosts
         annotations = one["metadata"]["annotations"]
         body = amount(annotations["nginx.ingress.kubernetes.io/proxy-body-size"].replace("m", "Mi"))
-        assert body == IngestSettings.model_fields["body_bytes_max"].default
-        assert float(annotations["nginx.ingress.kubernetes.io/limit-rps"]) > 0
+        assert body == max(routing.body_bytes_max for routing in routings())
+        expected = {"limit-rps": Site().requests_per_s, "limit-connections": Site().requests_at_once}
+        expected |= {"proxy-connect-timeout": CONNECT_S}
+        expected |= {"proxy-read-timeout": 3600 if one["metadata"]["name"].endswith("websockets") else READ_S}
+        for name, value in expected.items():
+            assert annotations[f"nginx.ingress.kubernetes.io/{name}"] == str(value)
         served = {pod.name: variables(pod).get("VOLTSTREAM_HOSTS", "") for pod in pods(documents)}
         for path in one["spec"]["rules"][0]["http"]["paths"]:
             assert hosts[0] in served[path["backend"]["service"]["name"]].split(",")
@@ -191,8 +192,10 @@ def test_what_services_are_scaled_by_is_a_metric() -> None:
             part = one["type"].lower()
             used |= {one[part]["metric"]["name"]} if part != "resource" else set()
     assert used == offered.keys()
-    series = {rule["seriesQuery"].partition("{")[0] for rule in offered.values()}
-    assert series <= KNOWN.keys()
+    for rule in offered.values():
+        series = set(re.findall(r"\b(?:streams|rabbitmq)_[a-z_]+", f"{rule['seriesQuery']} {rule['metricsQuery']}"))
+        assert series
+        assert series <= KNOWN.keys()
 
 
 def test_queues_that_scale_a_service_are_those_that_it_consumes() -> None:

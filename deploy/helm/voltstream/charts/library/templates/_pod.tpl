@@ -87,11 +87,6 @@ httpGet:
     periodSeconds: 5
     timeoutSeconds: 4
     failureThreshold: 2
-  lifecycle:
-    preStop:
-      # Until no proxy sends it new requests any more.
-      sleep:
-        seconds: {{ .Values.global.drainSeconds }}
 {{- end -}}
 
 {{- define "voltstream.spread" -}}

@@ -108,8 +108,9 @@ spec:
         {{- end }}
     spec:
       {{- include "voltstream.podSettings" . | nindent 6 }}
-      # What a process may take to stop in good order, after it was taken out of the Service.
-      terminationGracePeriodSeconds: {{ add .Values.facts.stopSeconds .Values.global.drainSeconds 15 }}
+      # What a process may take to stop in good order; before, one that serves routes drains, and waits as long again for
+      # connections to fall silent.
+      terminationGracePeriodSeconds: {{ add .Values.facts.stopSeconds (.Values.facts.serves | ternary (mul 2 .Values.global.drainSeconds) 0) 15 }}
       topologySpreadConstraints:
         {{- include "voltstream.spread" . | trim | nindent 8 }}
       containers:

@@ -67,6 +67,12 @@ VOLTSTREAM_{{ . | upper }}
   value: /etc/voltstream/config
 {{- end }}
 {{- if .Values.facts.serves }}
+- name: VOLTSTREAM_DRAIN_S
+  value: {{ .Values.global.drainSeconds | quote }}
+{{- if .Values.global.ingress.clientCertificates }}
+- name: VOLTSTREAM_CLIENT_CERTIFICATE_HEADER
+  value: ssl-client-cert
+{{- end }}
 {{- with .Values.global.ingress.host }}
 - name: VOLTSTREAM_HOSTS
   value: {{ printf "%s,%s.%s.svc" . $.Chart.Name (include "voltstream.namespace" $) | quote }}
