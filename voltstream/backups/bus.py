@@ -1,8 +1,8 @@
 """Events of a time that is no more: what waits in RabbitMQ's queues when the database goes back.
 
 They tell of what the restored database does not know, and a session's event has the id of the one that will be made
-again, so that a consumer would take the wrong one and drop the right one. Readings are in queues of gateways and bridges
-and stay.
+again, so that a consumer would take the wrong one and drop the right one. Readings are in queues of gateways and
+bridges and stay.
 """
 
 import time
