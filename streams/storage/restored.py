@@ -60,7 +60,7 @@ def publish_completed_again(connection: Connection, session_keys: Sequence[int],
     The event is the one that was published before, by its id: who has handled it drops it.
     """
     found = [SessionEventRow(*row) for row in connection.execute(PUBLISHED_SESSIONS, (list(session_keys),))]
-    used = dict(connection.execute(_CONSUMPTION, (list(session_keys),)).fetchall())
+    used: dict[int, str | None] = dict(connection.execute(_CONSUMPTION, (list(session_keys),)).fetchall())
     keys = [row.tariff_key for row in found if row.tariff_key is not None]
     versions = {key: TariffVersion.of(key, *rest) for key, *rest in connection.execute(VERSIONS, (keys,))}
     context = FlushContext(now_ms, "")

@@ -77,7 +77,7 @@ class BackedUp:
         return take_backup(BackupPlan(self.url, target, LakeFolder.at(str(self.lake)), True, 2), _nothing)
 
     def restore(self, name: str, source: Path | None = None, lake: str = "lake-restored", **options: Any) -> Restored:
-        plan = {"replace": False, "lake": LakeFolder.at(str(self.folder / lake)), "jobs": 2} | options
+        plan: dict[str, Any] = {"replace": False, "lake": LakeFolder.at(str(self.folder / lake)), "jobs": 2} | options
         return restore_backup(RestorePlan(source or self.backup, self.named(name), **plan), _nothing)
 
     def named(self, name: str) -> str:
