@@ -18,7 +18,7 @@ def _git(*arguments: str) -> "subprocess.CompletedProcess[bytes]":
 
 
 def version_before() -> str:
-    """Its commit. Skips the test where there is no history, or a part of it, and fails it where all of it lacks that."""
+    """Its commit. Skips the test where there is no history, or a part of it; fails it where all of it lacks that."""
     tag = _git("describe", "--tags", "--abbrev=0", "--match=v[0-9]*").stdout.decode().strip()
     commit = tag or LANDED
     if _git("cat-file", "-e", f"{commit}^{{commit}}").returncode != 0:
