@@ -3,7 +3,7 @@
 VoltstreamError
 ├── WrongUsage: an option or argument is wrong; the message says what to write instead
 ├── PlatformFailed: the platform that a command asks does not answer, or not with what was asked for
-├── BackupFailed: a backup cannot be taken, read or restored; the database is as it was
+├── BackupFailed: a backup cannot be taken, read or restored; the database is as it was, or the message says so
 └── ChildFailed: a process that `up` supervises cannot run; the message has its last words
 """
 
@@ -21,7 +21,8 @@ class PlatformFailed(VoltstreamError):
 
 
 class BackupFailed(VoltstreamError):
-    """A backup cannot be taken, is damaged, or cannot be restored here. Nothing of the attempt is left."""
+    """A backup cannot be taken, is damaged, or cannot be restored here. Unless the message says so, nothing of the
+    attempt is left."""
 
 
 class ChildFailed(VoltstreamError):

@@ -8,7 +8,6 @@ they are stored, so a connector counts once it was found twice, with the same ho
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import Final
 
 import msgspec
@@ -84,7 +83,7 @@ class LedgerProbe:
         self._after = connectors[-1] if len(connectors) == SAMPLE else 0
         unbalanced = await self._unbalanced(connectors, start)
         self._metrics.checked.inc(len(connectors))
-        self._suspects |= {one.connector_key: start for one in islice(unbalanced, SAMPLE)}
+        self._suspects |= {one.connector_key: start for one in unbalanced}
 
     async def _look_again(self) -> None:
         suspects, self._suspects = self._suspects, {}

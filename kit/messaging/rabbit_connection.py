@@ -208,7 +208,7 @@ class Rabbit:
             raise error
 
     async def open(self, listener: ConnectionListener, timeout_s: float) -> None:
-        """Register while running, and return once the listener is opened. Raises Unavailable: it is not registered."""
+        """Register while running, and return once the listener has begun. Raises Unavailable: it is not registered."""
         self._listeners.append(listener)
         try:
             if self._connection is not None:

@@ -17,7 +17,7 @@ from deploy.gateways.site import CERTIFICATE_HEADERS, Site
 from tests.certificates import Authority
 from tests.deploy import http2
 from tests.deploy.proxies import PROXIES, Front, addresses, fronting
-from tests.deploy.standins import STREAM_PATH, StandIn, running
+from tests.deploy.standins import STREAM_PATH, ServiceStandIn, running
 from tests.private_servers import PrivateServers
 from tests.waiting import eventually
 
@@ -52,14 +52,14 @@ def test_every_operation_has_one_service_and_every_service_a_routing() -> None:
 
 
 @pytest.fixture(scope="module")
-def standins() -> Iterator[dict[str, list[StandIn]]]:
+def standins() -> Iterator[dict[str, list[ServiceStandIn]]]:
     """One of each service, and of `gateway` and `sessions` another, which does not answer."""
     names = [one.service for one in routings()]
     with running(
         lambda: [
-            *(StandIn(name) for name in names),
-            StandIn("ocpp"),
-            *(StandIn(name, answers=False) for name in UNANSWERED),
+            *(ServiceStandIn(name) for name in names),
+            ServiceStandIn("ocpp"),
+            *(ServiceStandIn(name, answers=False) for name in UNANSWERED),
         ]
     ) as found:
         yield found
@@ -70,7 +70,7 @@ def front(
     request: pytest.FixtureRequest,
     tls_servers: PrivateServers,
     authority: Authority,
-    standins: dict[str, list[StandIn]],
+    standins: dict[str, list[ServiceStandIn]],
 ) -> Iterator[Front]:
     """Each other service has a second process that is away."""
     servers = {name: [one.address for one in some] for name, some in standins.items()}
@@ -99,7 +99,7 @@ def test_every_operation_reaches_its_service(front: Front) -> None:
             assert said["path"] == httpx.URL(f"{path}?a=b+c").raw_path.decode(), one
 
 
-def test_nothing_else_is_reached(front: Front, standins: dict[str, list[StandIn]]) -> None:
+def test_nothing_else_is_reached(front: Front, standins: dict[str, list[ServiceStandIn]]) -> None:
     before = [dict(one.requests) for some in standins.values() for one in some]
     address = urlsplit(front.url)
     with front.client("127.0.0.11") as client:
@@ -160,7 +160,7 @@ def test_http_2_is_spoken(front: Front) -> None:
     assert json.loads(body)["service"] == "audit"
 
 
-def test_an_event_is_passed_on_at_once(front: Front, standins: dict[str, list[StandIn]]) -> None:
+def test_an_event_is_passed_on_at_once(front: Front, standins: dict[str, list[ServiceStandIn]]) -> None:
     """The second is sent once the first has arrived."""
     (stand_in,) = standins["telemetry"]
     stand_in.go_on.clear()
@@ -171,7 +171,7 @@ def test_an_event_is_passed_on_at_once(front: Front, standins: dict[str, list[St
         assert next(line for line in lines if line) == "data: second"
 
 
-def test_one_address_has_so_many_requests_at_once(front: Front, standins: dict[str, list[StandIn]]) -> None:
+def test_one_address_has_so_many_requests_at_once(front: Front, standins: dict[str, list[ServiceStandIn]]) -> None:
     (stand_in,) = standins["telemetry"]
     stand_in.go_on.clear()
     with ExitStack() as stack:
@@ -205,7 +205,7 @@ def test_a_websocket_is_opened(front: Front) -> None:
 
 @pytest.mark.parametrize(("service", "path"), [("gateway", "/api/v1/telemetry"), ("sessions", "/api/v1/sessions")])
 def test_what_may_be_taken_twice_is_sent_again_and_nothing_else(
-    front: Front, standins: dict[str, list[StandIn]], service: str, path: str
+    front: Front, standins: dict[str, list[ServiceStandIn]], service: str, path: str
 ) -> None:
     """Of two processes one takes requests and does not answer."""
     tries = 12

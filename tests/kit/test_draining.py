@@ -30,8 +30,8 @@ ENOUGH_S = 30
 @pytest.fixture(autouse=True)
 def _close_all() -> Iterator[None]:
     yield
-    while Client.open:
-        Client.open.pop().socket.close()
+    while BlockingClient.open:
+        BlockingClient.open.pop().socket.close()
 
 
 @asynccontextmanager
@@ -53,10 +53,10 @@ async def site(gate: asyncio.Event) -> AsyncIterator[RunningServer]:
         yield server
 
 
-class Client:
+class BlockingClient:
     """A connection."""
 
-    open: ClassVar[list["Client"]] = []
+    open: ClassVar[list["BlockingClient"]] = []
 
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=ENOUGH_S)
@@ -96,7 +96,7 @@ async def refused(port: int) -> bool:
 async def test_every_response_during_the_drain_is_the_last_of_its_connection() -> None:
     gate = asyncio.Event()
     async with site(gate) as server:
-        idle, busy = Client(server.port), Client(server.port)
+        idle, busy = BlockingClient(server.port), BlockingClient(server.port)
         assert await asyncio.to_thread(idle.ask) == (200, False)
         busy.send(LATER)
         await eventually(lambda: any(map(_answers, server.bounds.open)))
@@ -104,7 +104,7 @@ async def test_every_response_during_the_drain_is_the_last_of_its_connection() -
         await asyncio.sleep(0)
         assert await asyncio.to_thread(idle.ask) == (200, True)
         assert idle.socket.recv(1) == b""
-        assert await asyncio.to_thread(Client(server.port).ask) == (200, True)
+        assert await asyncio.to_thread(BlockingClient(server.port).ask) == (200, True)
         gate.set()
         assert await asyncio.to_thread(busy.answer) == (200, True)
         await draining
@@ -112,10 +112,10 @@ async def test_every_response_during_the_drain_is_the_last_of_its_connection() -
 
 
 async def test_a_connection_of_the_last_moment_may_bring_its_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    late: list[Client] = []
+    late: list[BlockingClient] = []
 
     async def make_no_more(listeners: list[socket.socket]) -> None:
-        late.extend(Client(listeners[0].getsockname()[1]) for _ in range(CLIENTS))  # they wait to be accepted
+        late.extend(BlockingClient(listeners[0].getsockname()[1]) for _ in range(CLIENTS))  # they wait to be accepted
         await make_no_more_connections(listeners)
 
     monkeypatch.setattr(server_module, "make_no_more_connections", make_no_more)
@@ -135,10 +135,10 @@ async def test_whoever_asks_without_pause_is_answered_or_finds_nobody_listening(
 
     def ask(port: int) -> None:
         """On connections that are kept for as long as responses say."""
-        client: Client | None = None
+        client: BlockingClient | None = None
         while True:
             try:
-                client = client or Client(port)
+                client = client or BlockingClient(port)
             except ConnectionRefusedError:
                 return
             try:
@@ -168,7 +168,7 @@ async def test_whoever_asks_without_pause_is_answered_or_finds_nobody_listening(
 async def test_connections_that_wait_to_be_accepted_are_not_lost_and_others_are_not_made() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
-    waiting = [Client(port) for _ in range(CLIENTS)]
+    waiting = [BlockingClient(port) for _ in range(CLIENTS)]
     await make_no_more_connections([listener])
     with socket.socket() as late:
         late.setblocking(False)
@@ -185,7 +185,7 @@ async def test_connections_that_wait_to_be_accepted_are_not_lost_and_others_are_
 
 async def test_without_a_time_to_drain_a_stop_is_at_once() -> None:
     async with site(asyncio.Event()) as server:
-        idle = Client(server.port)
+        idle = BlockingClient(server.port)
         assert await asyncio.to_thread(idle.ask) == (200, False)
         await server.drain(0.0)
         assert await asyncio.to_thread(idle.ask) == (200, False)

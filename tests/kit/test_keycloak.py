@@ -29,6 +29,7 @@ from kit.auth.token_store import Principal, TokenStore
 from kit.clock import ManualClock, SystemClock, from_ms
 from kit.database.postgres import Database
 from kit.web.problem import Problem
+from tests.kit.key_rotation import key_ends
 from tests.private_servers import PrivateServers
 from tests.waiting import eventually
 from voltstream.settings import load_settings
@@ -227,16 +228,7 @@ async def test_a_new_key_is_picked_up_and_the_old_one_ends(realm: Realm) -> None
     await realm.ask("DELETE", f"components/{old['id']}")
     realm.clock.advance(READ_EVERY_S)
     await realm.principal(after)  # the keys are read meanwhile
-
-    async def refused() -> bool:
-        try:
-            await realm.principal(before)
-        except Problem:
-            return True
-        return False
-
-    await eventually(refused)
-    assert "does not publish" in await realm.refusal(before)
+    await key_ends(before, realm.principal, realm.refusal)
     await realm.principal(await realm.machine_token())
 
 

@@ -68,7 +68,7 @@ def test_a_transport_that_pika_has_changed_stays_as_it_is() -> None:
     assert vars(changed) == {}
 
 
-class Consumes(Opened):
+class ConsumingListener(Opened):
     """Writes down what it does, and when others have declared."""
 
     def __init__(self, steps: list[str]) -> None:
@@ -95,11 +95,11 @@ async def test_all_is_declared_before_anything_is_consumed_and_what_many_share_o
     first = Opened()
     rabbit.add(first)
     for _ in range(3):
-        rabbit.add(Consumes(steps))
+        rabbit.add(ConsumingListener(steps))
     rabbit.start()
     await rabbit.wait_ready(30)
     assert steps == ["shared", *["declared"] * 3, *["began"] * 3]
-    await rabbit.open(Consumes(steps), 30)
+    await rabbit.open(ConsumingListener(steps), 30)
     assert steps[7:] == ["declared", "began"]
     assert first.connection is not None
     first.connection.fail(Unavailable("as if it were lost"))

@@ -35,7 +35,7 @@ from tests.proof.clocks import Clocks
 from tests.proof.duplicate_delivery import EVENT_TYPES
 from tests.proof.faults import CLOCK, FULL, LINK_KINDS, PAUSE
 from tests.proof.links import Links
-from tests.proof.processes import AT_ONCE, SupervisedService, kept_alive, run_once
+from tests.proof.processes import AT_ONCE, SupervisedService, is_ready, kept_alive, run_once
 from tests.proof.recoveries import filled
 from tests.proof.usage import family
 from tests.waiting import eventually
@@ -100,7 +100,7 @@ class Cluster:
             for name in names or self.services:
                 service = self.services[name]
                 try:
-                    await eventually(partial(_is_ready, client, service), within_s=_START_S)
+                    await eventually(partial(is_ready, client, service), within_s=_START_S)
                 except AssertionError:
                     raise AssertionError(f"{name} is not ready: {await _readiness(client, service)}") from None
 
@@ -322,12 +322,3 @@ async def _readiness(client: httpx.AsyncClient, service: SupervisedService) -> s
         return (await client.get(f"{service.url}/ready")).text
     except httpx.TransportError as error:  # also where it was never ready, and has no URL
         return repr(error)
-
-
-async def _is_ready(client: httpx.AsyncClient, service: SupervisedService) -> bool:
-    if not service.ready.is_set():
-        return False
-    try:
-        return (await client.get(f"{service.url}/ready")).status_code == httpx.codes.OK
-    except httpx.TransportError:
-        return False

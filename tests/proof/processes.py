@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import httpx
+
 AT_ONCE = {"VOLTSTREAM_INVOICE_SETTLE_S": "0"}
 """Settings of a platform whose charges are invoiced at once: its tests wait for no clock."""
 
@@ -124,3 +126,13 @@ async def run_once(environment: Mapping[str, str], *arguments: str) -> dict[str,
     assert process.returncode == 0, (out + err).decode()[-_LOG_TAIL_BYTES:]
     answer: dict[str, str] = json.loads(out.splitlines()[-1])
     return answer
+
+
+async def is_ready(client: httpx.AsyncClient, service: SupervisedService) -> bool:
+    """Whether it is up and says so."""
+    if not service.ready.is_set():
+        return False
+    try:
+        return (await client.get(f"{service.url}/ready")).status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False

@@ -6,6 +6,8 @@ bridges and stay.
 """
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import pika
@@ -45,21 +47,33 @@ def event_queues() -> set[str]:
     return {*queues, DEAD_LETTER_QUEUE}
 
 
+def check_bus(url: str) -> None:
+    """Raises Unavailable, ConfigError, where RabbitMQ does not answer."""
+    with _connected(url):
+        pass
+
+
 def drop_events(url: str) -> int:
     """Empty them, once what waits for another attempt has come back to them; how many events were in them. Blocks, for
     half a minute at most. Raises Unavailable, ConfigError."""
     pauses_s = _pauses_s()
     until_s = time.monotonic() + max(pauses_s) + _LATE_S
+    with _connected(url) as connection:
+        dropped = _purge(connection)
+        # These queues are of all alike, and readings may wait in them too.
+        while any(_waiting(connection, delay_queue(pause_s)) for pause_s in pauses_s):
+            if time.monotonic() > until_s:
+                break
+            connection.sleep(_POLL_S)
+            dropped += _purge(connection)
+        return dropped + _purge(connection)
+
+
+@contextmanager
+def _connected(url: str) -> Iterator[BlockingConnection]:
     try:
         with pika.BlockingConnection(rabbit_parameters(current(url))) as connection:
-            dropped = _purge(connection)
-            # These queues are of all alike, and readings may wait in them too.
-            while any(_waiting(connection, delay_queue(pause_s)) for pause_s in pauses_s):
-                if time.monotonic() > until_s:
-                    break
-                connection.sleep(_POLL_S)
-                dropped += _purge(connection)
-            return dropped + _purge(connection)
+            yield connection
     except (AMQPError, OSError) as error:
         said = without_secrets(f"{type(error).__name__}: {error}", url)
         raise Unavailable(f"RabbitMQ does not answer, whose events are to be dropped: {said}") from None

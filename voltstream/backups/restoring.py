@@ -6,7 +6,6 @@ So a database that has its name is whole, whenever a restore was killed; what on
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,20 +22,19 @@ from kit.clock import format_rfc3339, to_ms
 from kit.database.migrations import known_versions
 from kit.database.postgres import connect_sync, open_database, outages
 from kit.database.roles import make_roles
+from kit.errors import Unavailable
 from kit.lake.folder import TEMPORARY, LakeFolder
 from streams.storage.restored import begin_again, publish_completed_again
 from voltstream.backups import store
-from voltstream.backups.bus import drop_events, in_the_way
+from voltstream.backups.bus import check_bus, drop_events, in_the_way
 from voltstream.backups.manifest import DATABASE, LAKE, Manifest, check_files, read_manifest
+from voltstream.backups.progress import Progress, adding_up
 from voltstream.backups.tools import Tools, contents_of, run_tool, tools_for
 from voltstream.errors import BackupFailed, WrongUsage
 from voltstream.runtime.database import bring_up_to_date, roles_of_platform, sources_of
 from voltstream.services import all_services
 
 Connection = psycopg.Connection[tuple[Any, ...]]
-Progress = Callable[[str, int, int], None]
-"""Takes what is done, how much of it is, and of how much, in bytes."""
-
 # Made by a restore itself: rights of the one who restores on what is to come, the extension before everything else, and
 # a comment that only a superuser may write.
 _LEFT_OUT: Final = (" DEFAULT ACL ", " EXTENSION ", " COMMENT - EXTENSION ")
@@ -71,7 +69,8 @@ class Restored:
 
 
 def restore_backup(plan: RestorePlan, progress: Progress) -> Restored:
-    """Blocks. Raises BackupFailed, WrongUsage, ConfigError, Unavailable; then the database is as it was."""
+    """Blocks. Raises BackupFailed, WrongUsage, ConfigError, Unavailable; then the database is as it was, unless the
+    message says that RabbitMQ went away at the very end."""
     manifest = read_manifest(plan.source)
     _check_version(manifest)
     name = store.database_name(plan.url)
@@ -83,7 +82,7 @@ def restore_backup(plan: RestorePlan, progress: Progress) -> Restored:
         _check_target(plan, name, there and not empty)
         _check_stopped(server, name)
         identity = store.prepared_at(plan.url) if there and not empty else None
-        _check_files(plan.source, manifest, progress)
+        check_files(plan.source, manifest, adding_up(progress, "checking the backup", manifest.bytes))
         if manifest.lake == "included":
             _put_lake(plan, manifest, progress)
         new = store.temporary_name(name, uuid4().hex[:8])
@@ -93,7 +92,8 @@ def restore_backup(plan: RestorePlan, progress: Progress) -> Restored:
             applied = _finish(plan, manifest, store.named_url(plan.url, new), identity)
             kept_as = store.kept_name(name, datetime.now(UTC)) if there else None
             _check_stopped(server, name)
-            dropped = drop_events(plan.bus_url) if plan.bus_url else 0
+            if plan.bus_url:
+                check_bus(plan.bus_url)
             store.take_place(server, new, name, kept_as)
         except BaseException:
             with suppress(psycopg.Error):  # the next restore drops it
@@ -102,7 +102,21 @@ def restore_backup(plan: RestorePlan, progress: Progress) -> Restored:
         if empty and kept_as is not None:
             store.drop_database(server, kept_as)
             kept_as = None
+        dropped = _drop_events(plan)
     return Restored(manifest, applied, kept_as, made, dropped)
+
+
+def _drop_events(plan: RestorePlan) -> int:
+    """Once the database has been replaced, and not before: as long as it is there, its events are owed."""
+    if plan.bus_url is None:
+        return 0
+    try:
+        return drop_events(plan.bus_url)
+    except Unavailable as error:
+        raise BackupFailed(
+            f"the database is restored, but {error}. Do not start services: those events are of the database that was. "
+            "Once RabbitMQ answers, run the same restore again, with --replace"
+        ) from None
 
 
 def _check_stopped(server: Connection, name: str) -> None:
@@ -144,30 +158,12 @@ def _check_target(plan: RestorePlan, name: str, taken: bool) -> None:
         )
 
 
-def _check_files(source: Path, manifest: Manifest, progress: Progress) -> None:
-    read = 0
-
-    def counted(octets: int) -> None:
-        nonlocal read
-        read += octets
-        progress("checking the backup", read, manifest.bytes)
-
-    check_files(source, manifest, counted)
-
-
 def _fill(plan: RestorePlan, manifest: Manifest, tools: Tools, url: str, progress: Progress) -> list[str]:
     """Restore into the database at `url`, which is empty, and count; the roles that were made."""
     archive = plan.source / DATABASE
     made = _make_roles(url, manifest)
     sizes = _sizes(contents_of(tools, archive), archive)
-    total, done = sum(sizes.values()), 0
-
-    def finished(table: str) -> None:
-        nonlocal done
-        done += sizes.pop(table, 0)
-        progress("restoring tables", done, total)
-
-    progress("restoring tables", 0, total)
+    filled = adding_up(progress, "restoring tables", sum(sizes.values()))
     with connect_sync(url, name="voltstream restore", autocommit=True) as connection, outages():
         if manifest.timescaledb:
             store.before_timescale(connection, manifest.timescaledb)
@@ -178,8 +174,8 @@ def _fill(plan: RestorePlan, manifest: Manifest, tools: Tools, url: str, progres
         listed.write("\n".join(chosen))
         listed.flush()
         arguments = ("--exit-on-error", "--no-owner", f"--jobs={jobs}", f"--use-list={listed.name}", str(archive))
-        run_tool(tools, "pg_restore", url, arguments, finished)
-    progress("restoring tables", total, total)
+        run_tool(tools, "pg_restore", url, arguments, lambda table: filled(sizes.pop(table, 0)))
+    filled(sum(sizes.values()))  # of tables that no line of it named
     with connect_sync(url, name="voltstream restore", autocommit=True) as connection, outages():
         if manifest.timescaledb:
             store.after_timescale(connection)
@@ -267,7 +263,7 @@ def _put_lake(plan: RestorePlan, manifest: Manifest, progress: Progress) -> None
             f"the backup has {manifest.lake_files:,} files of a lake: set VOLTSTREAM_LAKE_URL to where they are to be"
         )
     files = [file for file in manifest.files if file.path.startswith(f"{LAKE}/")]
-    total, done = sum(file.bytes for file in files), 0
+    copied = adding_up(progress, "copying the lake", sum(file.bytes for file in files))
     for file in files:
         path = file.path.removeprefix(f"{LAKE}/")
         if not plan.lake.has(path, file.bytes):
@@ -275,5 +271,4 @@ def _put_lake(plan: RestorePlan, manifest: Manifest, progress: Progress) -> None
             with (plan.source / file.path).open("rb") as source, plan.lake.write(temporary) as copy:
                 shutil.copyfileobj(source, copy)
             plan.lake.rename(temporary, path)
-        done += file.bytes
-        progress("copying the lake", done, total)
+        copied(file.bytes)

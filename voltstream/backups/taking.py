@@ -6,7 +6,6 @@ whole.
 
 import os
 import shutil
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from streams.storage.schema import stored_partitions
 from streams.storage.table_drops import keep_tables
 from voltstream import __version__
 from voltstream.backups.manifest import DATABASE, FORMAT, LAKE, Manifest, files_of, write_manifest
+from voltstream.backups.progress import Progress, adding_up
 from voltstream.backups.store import (
     count_rows,
     export_snapshot,
@@ -35,9 +35,6 @@ from voltstream.backups.tools import run_tool, tools_for
 from voltstream.errors import BackupFailed, WrongUsage
 
 Connection = psycopg.Connection[tuple[Any, ...]]
-Progress = Callable[[str, int, int], None]
-"""Takes what is done, how much of it is, and of how much, in bytes."""
-
 _PARTIAL: Final = ".partial"
 _COPY_BYTES: Final = 1 << 20
 
@@ -92,20 +89,16 @@ def _take(plan: BackupPlan, partial: Path, progress: Progress) -> Manifest:
         keep_tables(connection)
         snapshot, taken_at = export_snapshot(connection)
         sizes = table_sizes(connection)
-        total, done = sum(sizes.values()), 0
-
-        def finished(table: str) -> None:
-            nonlocal done
-            done += sizes.pop(table, 0)
-            progress("dumping tables", done, total)
-
-        progress("dumping tables", 0, total)
+        dumped = adding_up(progress, "dumping tables", sum(sizes.values()))
         with ThreadPoolExecutor(1, thread_name_prefix="backup") as pool:
             counted = pool.submit(count_rows, connection)  # of the same snapshot, while the dump runs
             arguments = ("--format=directory", f"--jobs={plan.jobs}", f"--snapshot={snapshot}")
-            run_tool(tools, "pg_dump", plan.url, (*arguments, f"--file={partial / DATABASE}"), finished)
+            run_tool(
+                tools, "pg_dump", plan.url, (*arguments, f"--file={partial / DATABASE}"),
+                lambda table: dumped(sizes.pop(table, 0)),
+            )  # fmt: skip
             rows = counted.result()
-        progress("dumping tables", total, total)
+        dumped(sum(sizes.values()))  # of tables that no line of it named
         files = catalogue(connection)
         if plan.with_lake and plan.lake is not None:
             _copy_lake(plan.lake, files, partial / LAKE, progress)
@@ -134,19 +127,12 @@ def _take(plan: BackupPlan, partial: Path, progress: Progress) -> Manifest:
 
 def _with_files(manifest: Manifest, partial: Path, progress: Progress) -> Manifest:
     total = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
-    read = 0
-
-    def counted(octets: int) -> None:
-        nonlocal read
-        read += octets
-        progress("hashing", read, total)
-
     fields = {name: getattr(manifest, name) for name in manifest.__struct_fields__}
-    return Manifest(**{**fields, "files": tuple(files_of(partial, counted))})
+    return Manifest(**{**fields, "files": tuple(files_of(partial, adding_up(progress, "hashing", total)))})
 
 
 def _copy_lake(folder: LakeFolder, files: list[FileOfLake], to: Path, progress: Progress) -> None:
-    total, done = sum(file.file_bytes for file in files), 0
+    copied = adding_up(progress, "copying the lake", sum(file.file_bytes for file in files))
     for file in files:
         place = to / file.path
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -159,8 +145,7 @@ def _copy_lake(folder: LakeFolder, files: list[FileOfLake], to: Path, progress: 
             raise BackupFailed(
                 f"the lake's file {file.path} has {size:,} bytes, the catalogue says {file.file_bytes:,}"
             )
-        done += file.file_bytes
-        progress("copying the lake", done, total)
+        copied(file.file_bytes)
 
 
 def _sync(folder: Path) -> None:

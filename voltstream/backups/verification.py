@@ -21,12 +21,10 @@ from kit.database.postgres import Database, connect_sync, open_database, outages
 from kit.lake.folder import LakeFolder
 from kit.lake.reader import LakeReader
 from streams.storage.ledger_check import LedgerCheck, check_ledgers
+from voltstream.backups.progress import Progress
 from voltstream.backups.store import sessions_to_be_published
 from voltstream.runtime.database import sources_of
 from voltstream.services import all_services
-
-Progress = Callable[[str, int, int], None]
-"""Takes what is done, how much of it is, and of how much."""
 
 _ALL: Final = (datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +15,7 @@ from deploy.servers import unused_port
 from tests.certificates import Authority
 from tests.deploy.proxies import Front, addresses, fronting
 from tests.private_servers import PrivateServers
-from tests.proof.processes import SupervisedService, kept_alive, run_once
+from tests.proof.processes import SupervisedService, is_ready, kept_alive, run_once
 from tests.waiting import eventually
 
 ANSWERING: Final = ("gateway", "telemetry", "audit")
@@ -36,16 +37,7 @@ class Fronted:
     async def ready(self, service: SupervisedService) -> None:
         """Wait until a process is."""
         async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
-
-            async def is_ready() -> bool:
-                if not service.ready.is_set():
-                    return False
-                try:
-                    return (await client.get(f"{service.url}/ready")).status_code == httpx.codes.OK
-                except httpx.TransportError:
-                    return False
-
-            await eventually(is_ready, START_S)
+            await eventually(partial(is_ready, client, service), START_S)
 
     def answers(self) -> bool:
         """Whether the proxy has somebody to ask, who asks for a token."""

@@ -20,7 +20,7 @@ _FIRST_TS_MS: Final = 1_780_000_000_000
 
 
 @dataclass
-class Seen:
+class RequestsSeen:
     """Of one kind of request."""
 
     answered: int = 0
@@ -29,16 +29,16 @@ class Seen:
 
 
 @dataclass
-class Load:
+class UsersLoad:
     """Chargers, operators and a live stream, from when it is entered until `stop`."""
 
     front: Front
     device_token: str
     operator_token: str
-    posts: Seen = field(default_factory=Seen)
-    questions: Seen = field(default_factory=Seen)
-    changes: Seen = field(default_factory=Seen)  # POSTs that no proxy may send again
-    streams: Seen = field(default_factory=Seen)  # each from its request to its snapshot
+    posts: RequestsSeen = field(default_factory=RequestsSeen)
+    questions: RequestsSeen = field(default_factory=RequestsSeen)
+    changes: RequestsSeen = field(default_factory=RequestsSeen)  # POSTs that no proxy may send again
+    streams: RequestsSeen = field(default_factory=RequestsSeen)  # each from its request to its snapshot
     events: int = 0
     stream_away_s: float = 0.0  # longest, from the end of one stream to the first event of the next
     acknowledged: set[tuple[str, int]] = field(default_factory=set)  # station, seq
@@ -47,7 +47,7 @@ class Load:
         self._stopping = asyncio.Event()
 
     @asynccontextmanager
-    async def running(self, chargers: int = 4, operators: int = 2) -> AsyncIterator["Load"]:
+    async def running(self, chargers: int = 4, operators: int = 2) -> AsyncIterator["UsersLoad"]:
         """Within the block; at its end all requests are answered."""
         tasks = [
             *(asyncio.create_task(self._charger(f"ROLL-{number}")) for number in range(chargers)),
@@ -88,7 +88,13 @@ class Load:
                 await self._ask(client, self.changes, "POST", "/api/v1/telemetry/unclaimed/none/release", {404})
 
     async def _ask(
-        self, client: httpx.AsyncClient, seen: Seen, method: str, path: str, expected: set[int], json: object = None
+        self,
+        client: httpx.AsyncClient,
+        seen: RequestsSeen,
+        method: str,
+        path: str,
+        expected: set[int],
+        json: object = None,
     ) -> bool:
         await asyncio.sleep(_PAUSE_S)
         began_s = time.monotonic()

@@ -9,7 +9,7 @@ import psycopg
 
 from tests.proof.processes import SupervisedService
 from tests.proof.rolling.fronted import START_S, Fronted
-from tests.proof.rolling.load import Load, Seen
+from tests.proof.rolling.load import RequestsSeen, UsersLoad
 from tests.waiting import eventually
 
 _STORED = """
@@ -25,7 +25,7 @@ class Rolled:
     """The result."""
 
     restarts: int
-    load: Load
+    load: UsersLoad
     lost: int  # readings that were acknowledged and are not stored
     doubled: int
     ledger: dict[str, object]
@@ -39,7 +39,7 @@ class Rolled:
     def rows(self, what: str) -> list[str]:
         """As Markdown."""
 
-        def row(name: str, seen: Seen) -> str:
+        def row(name: str, seen: RequestsSeen) -> str:
             return f"| {what} | {name} | {seen.answered} | {len(seen.failed)} | {seen.longest_s:.2f} |"
 
         load = self.load
@@ -53,7 +53,7 @@ class Rolled:
 
 async def rolled(platform: Fronted, rounds: int, *, stored: bool = True) -> Rolled:
     """Restart each of the answering processes in turn, so many times. `stored`: readings are, and are looked for."""
-    load = Load(platform.front, platform.device_token, platform.operator_token)
+    load = UsersLoad(platform.front, platform.device_token, platform.operator_token)
     async with load.running():
         await _goes_on(load, stored)
         for _ in range(rounds):
@@ -77,7 +77,7 @@ def _started_again(service: SupervisedService, starts: int) -> bool:
     return service.starts > starts
 
 
-async def _goes_on(load: Load, stored: bool) -> None:
+async def _goes_on(load: UsersLoad, stored: bool) -> None:
     """Until there were some more answers of each kind, and an event: a new one where readings are stored."""
     seen = (load.posts, load.questions, load.changes)
     goals, events = [one.answered + _BEFORE for one in seen], load.events + 1 if stored else 1

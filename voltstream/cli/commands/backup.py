@@ -1,7 +1,7 @@
 """`voltstream backup | restore | verify`: copies of all data, and whether data are whole."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -16,6 +16,8 @@ from kit.lake.folder import LakeFolder
 from kit.settings import Settings, group_of
 from schemas.settings import Retention
 from voltstream.backups.manifest import Manifest, check_files, read_manifest
+from voltstream.backups.progress import Progress as ReportProgress
+from voltstream.backups.progress import adding_up
 from voltstream.backups.restoring import RestorePlan, restore_backup
 from voltstream.backups.taking import BackupPlan, take_backup
 from voltstream.backups.verification import DataCheck, VerificationPlan, run_checks
@@ -27,8 +29,6 @@ from voltstream.settings import load_settings
 
 _JOBS: Final = 4  # tables at once: the largest are tables of a week, so that more have little to do
 _FAULTS_SHOWN_MAX: Final = 20  # of a check, for people
-
-_Report = Callable[[str, int, int], None]
 
 Jobs = Annotated[int, typer.Option(min=1, max=64, help="tables at once")]
 
@@ -165,15 +165,8 @@ def verify(
 
 def _verify_backup(source: Path, as_json: bool) -> None:
     manifest = read_manifest(source)
-    read = 0
     with _progress(as_json) as progress:
-
-        def counted(octets: int) -> None:
-            nonlocal read
-            read += octets
-            progress("reading", read, manifest.bytes)
-
-        check_files(source, manifest, counted)
+        check_files(source, manifest, adding_up(progress, "reading", manifest.bytes))
     if as_json:
         print_json({"backup": str(source), "ok": True, **_described(manifest)})
     else:
@@ -218,7 +211,7 @@ def _lake_of(settings: Settings) -> LakeFolder | None:
 
 
 @contextmanager
-def _progress(as_json: bool) -> Iterator[_Report]:
+def _progress(as_json: bool) -> Iterator[ReportProgress]:
     """A bar for each kind of work, on a terminal."""
     if as_json or not sys.stderr.isatty():
         yield lambda _what, _done, _total: None
