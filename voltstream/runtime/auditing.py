@@ -15,7 +15,7 @@ from voltstream.runtime.web import Web
 async def open_audit(url: str, web: Web, lifespan: Lifespan) -> AsyncIterator[AuditWriter]:
     """Let `web.app` audit its requests within the block. Raises Unavailable, ConfigError."""
     database = await open_database(
-        url, name="voltstream audit", role=AUDIT_ROLE, connections_max=1, on_query=web.queries.of("audit writer")
+        url, name="voltstream audit writer", role=AUDIT_ROLE, connections_max=1, on_query=web.queries.of("audit writer")
     )
     writer = AuditWriter(database, web.clock, web.registry)
     web.app.state.audit = writer.requests

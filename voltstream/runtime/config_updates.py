@@ -103,7 +103,7 @@ async def open_config(
 ) -> AsyncIterator[tuple[RuntimeConfig, ConfigUpdates]]:
     """The configuration, read once and kept up to date within the block. Raises Unavailable."""
     config = RuntimeConfig(settings, setting_owners())
-    database = await open_database(url, name="voltstream config", role=ROLE, connections_max=1)
+    database = await open_database(url, name="voltstream config reader", role=ROLE, connections_max=1)
     tasks: list[asyncio.Task[None]] = []
     try:
         updates = ConfigUpdates(config, database, registry)
