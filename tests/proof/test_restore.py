@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from kit.clock import SystemClock
+from schemas.topics import SESSION_COMPLETED
 from tests.private_servers import PrivateServers
 from tests.proof.cluster import SERVICES, Cluster, running_cluster
 from tests.proof.final_checks import final_violations, load_for
@@ -56,6 +57,7 @@ async def test_a_platform_is_put_back_under_load_and_nothing_acknowledged_is_los
                     await cluster.services[name].stop()
                 bus = cluster.environment["VOLTSTREAM_RABBITMQ_URL"]
                 restored = await asyncio.to_thread(_restore, database_url, tmp_path / "backup", replace=True, bus=bus)
+                cluster.received(SESSION_COMPLETED)  # of the database that was, told to others: not of this one
                 await cluster.start(*_STOPPED)
                 await cluster.ready(_STOPPED)
                 took_s = time.monotonic() - began_s
