@@ -183,6 +183,10 @@ BREAKERS: Final[dict[str, tuple[Breaker, ...]]] = {
         ),
         lambda all_: _object(all_, "Job", "migrations")["metadata"].pop("annotations"),
     ),
+    "the_next_pod_is_stopped_once_the_one_before_is_known": (
+        lambda all_: _workload(all_, "billing")["spec"].pop("minReadySeconds"),
+        lambda all_: _workload(all_, "billing")["spec"].update(minReadySeconds=9),
+    ),
     "a_quota_has_room_for_all_replicas": (
         lambda all_: _object(all_, "HorizontalPodAutoscaler", "worker")["spec"].update(maxReplicas=500),
         lambda all_: _container(all_)["resources"]["requests"].update(memory="1Ti"),

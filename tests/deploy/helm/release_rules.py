@@ -66,6 +66,15 @@ def what_the_migrations_need_is_there_before_them(documents: Sequence[Document])
 
 
 @rule
+def the_next_pod_is_stopped_once_the_one_before_is_known(documents: Sequence[Document]) -> Iterator[str]:
+    """Proxies find out about both by looking: of the one that stops within its drain, of the new one as fast."""
+    for pod in pods(documents):
+        drain_s = float(variables(pod).get("VOLTSTREAM_DRAIN_S") or 0)
+        if pod.workload["kind"] == "Deployment" and pod.workload["spec"].get("minReadySeconds", 0) < drain_s:
+            yield label(pod.workload)
+
+
+@rule
 def a_quota_has_room_for_all_replicas(documents: Sequence[Document]) -> Iterator[str]:
     """For as many as autoscaling makes, and one more of each Deployment while it is replaced."""
     for quota in of_kind(documents, "ResourceQuota"):

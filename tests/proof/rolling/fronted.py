@@ -20,6 +20,7 @@ from tests.waiting import eventually
 
 ANSWERING: Final = ("gateway", "telemetry", "audit")
 STORING: Final = ("worker", "bridge")
+ASKED: Final = (("POST", "/api/v1/telemetry"), ("GET", "/api/v1/telemetry/live"))  # one of each service under load
 START_S: Final = 180  # against hanging
 
 
@@ -38,6 +39,12 @@ class Fronted:
         """Wait until a process is."""
         async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
             await eventually(partial(is_ready, client, service), START_S)
+
+    async def counted(self, service: SupervisedService) -> None:
+        """Wait until the proxy asks a process for each service: only then may another be stopped."""
+        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+            await self.ready(service)
+            await eventually(partial(_was_asked, client, service), START_S)
 
     def answers(self) -> bool:
         """Whether the proxy has somebody to ask, who asks for a token."""
@@ -93,6 +100,15 @@ async def fronted(
             yield found
         finally:
             await asyncio.to_thread(manager.__exit__, None, None, None)
+
+
+async def _was_asked(client: httpx.AsyncClient, service: SupervisedService) -> bool:
+    """Whether it answered for each service that the load asks: clients have the proxy's address alone."""
+    try:
+        metrics = (await client.get(f"{service.url}/metrics")).text
+    except httpx.TransportError:
+        return False
+    return all(f'http_requests_total{{method="{method}",route="{path}"' in metrics for method, path in ASKED)
 
 
 def _arguments(services: Sequence[str], port: int) -> Sequence[str]:

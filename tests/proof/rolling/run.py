@@ -61,7 +61,7 @@ async def rolled(platform: Fronted, rounds: int, *, stored: bool = True) -> Roll
                 starts = service.starts
                 service.signal(signal.SIGTERM)
                 await eventually(partial(_started_again, service, starts), START_S)
-                await platform.ready(service)
+                await platform.counted(service)
                 await _goes_on(load, stored)
     restarts = rounds * len(platform.answering)
     if not stored:

@@ -87,6 +87,11 @@ spec:
     rollingUpdate:
       maxUnavailable: 1
       maxSurge: 1
+  {{- if .Values.facts.serves }}
+  # Whoever routes to pods notices within the drain that one is to stop; a new one counts after as long, so that it is
+  # known before the next is stopped.
+  minReadySeconds: {{ .Values.global.drainSeconds }}
+  {{- end }}
   {{- end }}
   template:
     metadata:
