@@ -6,8 +6,11 @@ from typing import Final, NamedTuple
 import pytest
 import yaml
 
+from kit.settings import Settings
 from tests.deploy.promql import PROMETHEUS, ROOT, RULES, faults, rules
 from tests.deploy.tools import run_tool
+from voltstream.cli.commands.serve import health_port_of
+from voltstream.services import named
 
 RUNBOOKS: Final = ROOT / "docs" / "runbooks"
 
@@ -53,6 +56,19 @@ def test_every_alert_fires_on_what_it_is_for_and_on_nothing_beside_it(tmp_path: 
 @pytest.mark.usefixtures("processes")
 def test_the_configuration_is_prometheus_own() -> None:
     run_tool("promtool", "check", "config", PROMETHEUS / "prometheus.yml")
+
+
+@pytest.mark.usefixtures("processes")  # croniter, which faust imports, starts `file`
+def test_every_process_of_compose_is_scraped_where_it_listens() -> None:
+    scraped = {
+        (name, entry["port"])
+        for job in yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
+        for entry in job.get("dns_sd_configs", [])
+        for name in entry["names"]
+    }
+    compose = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())["services"]
+    served = {name: one["command"][1:] for name, one in compose.items() if one.get("command", [""])[0] == "serve"}
+    assert scraped == {(name, health_port_of(named(names), Settings())) for name, names in served.items()}
 
 
 def test_every_alert_is_tested_both_ways() -> None:

@@ -47,7 +47,7 @@ def serve(
     async def main(lifespan: Lifespan) -> None:
         if supervised:
             lifespan.stop_with_stdin()
-        await run_services(services, settings, _port(services, settings, port), lifespan, announce)
+        await run_services(services, settings, health_port_of(services, settings, port), lifespan, announce)
 
     run(name, settings, main)
 
@@ -60,7 +60,7 @@ def urls_needed(services: Sequence[Service[Any]]) -> list[str]:
     return list(dict.fromkeys(needed))
 
 
-def _port(services: Sequence[Service[Any]], settings: Settings, given: int | None) -> int:
+def health_port_of(services: Sequence[Service[Any]], settings: Settings, given: int | None = None) -> int:
     """What serves no routes has a port of its own for its health, so that one machine can run one of each."""
     if any(service.router is not None for service in services):
         return settings.port

@@ -174,6 +174,7 @@ metadata:
     {{- toYaml . | nindent 4 }}
   {{- end }}
 spec:
+  jobLabel: app.kubernetes.io/part-of # voltstream: the objectives are of one job
   selector:
     matchLabels:
       {{- include "voltstream.selector" . | nindent 6 }}
