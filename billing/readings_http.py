@@ -99,7 +99,7 @@ class HttpReadingsSource:
         if response.status_code == httpx.codes.OK:
             try:
                 return msgspec.json.decode(response.content, type=kind)
-            except msgspec.MsgspecError as error:
+            except (ValueError, RecursionError) as error:
                 raise SourceFailed(f"the readings' source answers {path} with something else: {error}") from error
         if response.status_code in _RETRYABLE:
             raise SourceUnavailable(f"the readings' source answers {response.status_code}")
@@ -111,6 +111,6 @@ class HttpReadingsSource:
 def _detail(response: httpx.Response) -> str:
     try:
         document: Any = msgspec.json.decode(response.content)
-    except msgspec.MsgspecError:
+    except (ValueError, RecursionError):
         return ""
     return str(document.get("detail", "")) if isinstance(document, dict) else ""

@@ -12,6 +12,8 @@ from ingest.grouping import RequestContext
 from ingest.metrics import IngestMetrics
 from kit.errors import Unprocessable
 from kit.messaging.bus import Message
+from kit.observability.tracing import valid_traceparent
+from kit.web.request_ids import correlation_id_of
 from schemas.events import EventMetadata
 from schemas.topics import TELEMETRY_GENERATED
 
@@ -56,7 +58,9 @@ class TelemetryConsumer:
         self._metrics.requests.inc()
         self._metrics.body_bytes.inc(len(message.body))
         self._metrics.refused(admitted.refused)
-        context = RequestContext(_TOKEN_ID, metadata.traceparent, metadata.correlation_id)
+        # What its publisher wrote there may be anything, and a frame whose header says more than it may is refused.
+        traced, correlated = valid_traceparent(metadata.traceparent), metadata.correlation_id.encode("utf-8", "replace")
+        context = RequestContext(_TOKEN_ID, traced, correlation_id_of(correlated))
         await self._framer.submit(admitted, context)
         self._metrics.accepted.inc(admitted.accepted)
         self._metrics.dropped(admitted.remarks)

@@ -11,7 +11,7 @@ many items it has sent in all. A receiver of frames 1 and 3 knows that 2 is miss
 from collections.abc import Sequence
 from enum import IntEnum
 from itertools import accumulate, pairwise
-from typing import Final
+from typing import Annotated, Final
 from zlib import crc32
 
 import msgspec
@@ -24,6 +24,8 @@ from schemas.reading import PLAIN_READING_SCHEMA, READING_SCHEMA, REFUSED_SCHEMA
 MAGIC: Final = b"VF1\0"
 JOINED_MAGIC: Final = b"VFJ\0"
 FRAME_ITEMS_MAX: Final = 4_096  # ~1,000 is usual; the bound keeps one frame under ~1 MB on the wire
+TEXT_MAX: Final = 256  # of a source, a trace context, a correlation id; characters
+RECEIVED_MS_MAX: Final = 253_402_300_799_999  # the end of the year 9999, as of whatever stores moments
 _HEADER_AT: Final = len(MAGIC) + 4
 _ALIGNMENT: Final = 8
 
@@ -39,18 +41,26 @@ class FrameError(Exception):
     """Not a frame, or an unreadable one. The transport may acknowledge it only after it has kept the bytes."""
 
 
-class FrameHeader(msgspec.Struct, array_like=True, frozen=True):
-    """Metadata of a frame, in front of its rows."""
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+_Text = Annotated[str, msgspec.Meta(max_length=TEXT_MAX)]
 
-    kind: int  # FrameKind
-    partition: int
-    source: str  # one run of one gateway: 16 hex digits, new at every start
-    number: int  # of this source in this partition, from 0, no gaps
-    items: int  # rows in the body
-    items_total: int  # of this source in this partition, this frame included
-    received_ms: int  # gateway clock, Unix epoch
-    traceparent: str = ""  # W3C trace context, or empty
-    correlation_id: str = ""
+
+class FrameHeader(msgspec.Struct, array_like=True, frozen=True):
+    """Metadata of a frame, in front of its rows.
+
+    A header that was decoded can be counted and stored whatever wrote it: a value beyond these bounds, or a NUL in a
+    text, would stop whoever stores it for ever.
+    """
+
+    kind: Annotated[int, msgspec.Meta(ge=0, le=255)]  # FrameKind
+    partition: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+    source: Annotated[str, msgspec.Meta(min_length=1, max_length=TEXT_MAX)]  # of one run of a gateway: 16 hex digits
+    number: _Count  # of this source in this partition, from 0, no gaps
+    items: Annotated[int, msgspec.Meta(ge=0, le=FRAME_ITEMS_MAX)]  # rows in the body
+    items_total: _Count  # of this source in this partition, this frame included
+    received_ms: Annotated[int, msgspec.Meta(ge=0, le=RECEIVED_MS_MAX)]  # gateway clock, Unix epoch
+    traceparent: _Text = ""  # W3C trace context, or empty
+    correlation_id: _Text = ""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -78,9 +88,12 @@ def decode_header(frame: bytes) -> FrameHeader:
     if frame[: len(MAGIC)] != MAGIC:
         raise FrameError("not a voltstream frame: wrong magic")
     try:
-        return _decoder.decode(frame[_HEADER_AT : _header_end(frame)])
-    except msgspec.MsgspecError as error:
+        header = _decoder.decode(frame[_HEADER_AT : _header_end(frame)])
+    except (ValueError, RecursionError) as error:
         raise FrameError(f"frame header unreadable: {error}") from error
+    if "\0" in header.source or "\0" in header.traceparent or "\0" in header.correlation_id:
+        raise FrameError("frame header unreadable: a text with NUL")
+    return header
 
 
 def packed_body(frame: bytes) -> bytes | None:

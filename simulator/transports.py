@@ -257,7 +257,7 @@ def compress(body: bytes, encoding: Encoding) -> bytes:
 def _read_receipt(body: bytes) -> Receipt:
     try:
         return _receipt.decode(body)
-    except msgspec.MsgspecError as error:
+    except (ValueError, RecursionError) as error:
         raise Rejected(f"202 without a receipt: {error}; is this voltstream's URL?", 202) from error
 
 
@@ -265,7 +265,7 @@ def _problem(response: httpx.Response) -> str:
     try:
         document = msgspec.json.decode(response.content)
         words = document.get("detail") or document.get("title") if isinstance(document, dict) else None
-    except msgspec.MsgspecError:
+    except (ValueError, RecursionError):
         words = None
     return f"{response.status_code}: {words or response.reason_phrase}"
 

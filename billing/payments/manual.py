@@ -49,7 +49,7 @@ class ManualProvider:
             raise NoToken("finance reports the result of a manual payment: use a token of kind finance")
         try:
             message = msgspec.json.decode(body, type=_Message)
-        except msgspec.MsgspecError as error:
+        except (ValueError, RecursionError) as error:
             raise BadQuery(f"write payment_id, status (succeeded or failed) and perhaps a note: {error}") from error
         status = PaymentStatus(message.status)
         event_id = f"{message.payment_id}/{message.status}"

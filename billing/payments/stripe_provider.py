@@ -142,9 +142,10 @@ class StripeProvider:
             if event.type not in _INTENT and event.type not in _REFUND_EVENTS:
                 return None
             thing = msgspec.json.decode(event.data.object, type=_Object)
-            payment = UUID(thing.metadata[PAYMENT_ID])
-        except msgspec.MsgspecError as error:
+        except (ValueError, RecursionError) as error:
             raise BadQuery(f"not an event of stripe: {error}") from error
+        try:
+            payment = UUID(thing.metadata[PAYMENT_ID])
         except (KeyError, ValueError):
             return None  # of another application of the same account
         currency = thing.currency.upper()

@@ -191,7 +191,7 @@ async def fetch_over_http(url: str, *, ca_file: str = "") -> bytes:
 def _object_of(body: bytes, url: str) -> Mapping[str, Any]:
     try:
         return msgspec.json.decode(body, type=dict[str, Any])
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         raise ValueError(f"{url} is no JSON object") from None
 
 

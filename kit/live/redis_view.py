@@ -199,7 +199,7 @@ class _Subscription:
                             await self._begins()
                         elif message is not None:
                             self._receives(message["data"])
-            except (RedisError, OSError, TimeoutError, msgspec.MsgspecError) as error:
+            except (RedisError, OSError, TimeoutError, ValueError, RecursionError) as error:
                 self._error = repr(error)
                 _log.warning("live_watch_lost", topic=self._name, error=repr(error))
             await asyncio.sleep(next(pauses))

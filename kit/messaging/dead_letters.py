@@ -28,6 +28,8 @@ from kit.messaging.messages import (
     ORIGIN_ROUTING_KEY,
     FailedMessage,
     Message,
+    count_of,
+    header_texts,
     replay_of,
 )
 from kit.messaging.outbox import announce_sql
@@ -119,7 +121,7 @@ class DeadLetterStore:
 
     async def keep(self, letter: Message) -> None:
         """Store it, once however often it is delivered. The handler for `Bus.subscribe_dead_letters`."""
-        queue, headers = letter.routing_key, letter.headers
+        queue, headers = letter.routing_key, header_texts(letter.headers.items())
         status = await self._database.execute(
             _INSERT,
             _id_of(letter),
@@ -130,7 +132,7 @@ class DeadLetterStore:
             msgspec.json.encode(headers).decode(),
             letter.body,
             headers.get(ERROR, ""),
-            int(attempts) if (attempts := headers.get(ATTEMPTS, "")).isdecimal() else 0,
+            count_of(headers.get(ATTEMPTS)),
         )
         if self._metrics is not None and status == "INSERT 0 1":
             self._metrics.kept.labels(queue).inc()

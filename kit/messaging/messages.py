@@ -4,8 +4,9 @@ A message whose handling failed for good is published to the dead-letter exchang
 """
 
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final, Protocol
 from uuid import UUID, uuid5
 
@@ -27,9 +28,31 @@ ORIGIN_EXCHANGE: Final = "origin_exchange"  # headers of a dead letter: as its m
 ORIGIN_ROUTING_KEY: Final = "origin_routing_key"
 REPLAYS: Final = "replays"  # header: how often the message was replayed from the dead letters
 ERROR_CHARS_MAX: Final = 500  # AMQP headers share one frame of 128 kB with everything else
+HEADER_CHARS_MAX: Final = 500
+HEADER_NAME_CHARS_MAX: Final = 60  # AMQP has room for 255 bytes
+HEADERS_MAX: Final = 32
 
 _DEAD_LETTER_HEADERS: Final = (ERROR, ATTEMPTS, LETTER_ID, ORIGIN_EXCHANGE, ORIGIN_ROUTING_KEY)
 _LETTER_ID_NAMESPACE: Final = UUID("5d0c9f0e-5b86-4a0e-8f11-6a7a8ac3a2f4")
+
+
+def header_text(value: object) -> str:
+    """A header's value, which is whatever its publisher chose, as a text that every bus and table takes: no NUL, no
+    half of a surrogate pair, and not longer than what may be published again in a header."""
+    text = str(value)[:HEADER_CHARS_MAX].replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return text.encode("utf-8", "replace").decode()
+
+
+def header_texts(headers: Iterable[tuple[object, object]]) -> dict[str, str]:
+    """Those of a message: the first HEADERS_MAX."""
+    return {
+        header_text(name)[:HEADER_NAME_CHARS_MAX]: header_text(value) for name, value in islice(headers, HEADERS_MAX)
+    }
+
+
+def count_of(value: str | None) -> int:
+    """A count in a header; 0 where it is none."""
+    return int(value) if value is not None and value.isascii() and value.isdecimal() and len(value) <= 9 else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +88,16 @@ class FailedMessage:
     def letter_id(self) -> UUID:
         """Id of its dead letter. It follows from queue, event and replays, so a letter published twice is kept once."""
         headers = self.message.headers
-        event = headers.get(EVENT_ID) or hashlib.sha256(self.message.body).hexdigest()
+        event = headers.get(EVENT_ID, "")
+        if not 0 < len(event) < HEADER_CHARS_MAX:  # there is none, or it was cut
+            event = hashlib.sha256(self.message.body).hexdigest()
         return uuid5(_LETTER_ID_NAMESPACE, f"{self.queue}/{headers.get(REPLAYS, 0)}/{event}")
 
     def dead_letter(self) -> Message:
         """The message to publish to the dead-letter exchange."""
         message = self.message
         headers = {
-            ERROR: self.error[:ERROR_CHARS_MAX],
+            ERROR: header_text(self.error)[:ERROR_CHARS_MAX],
             ATTEMPTS: str(message.attempt),
             LETTER_ID: str(self.letter_id),
             ORIGIN_EXCHANGE: message.exchange,
@@ -88,7 +113,7 @@ Announce = Callable[[FailedMessage], Message]
 def replay_of(letter: Message) -> Message:
     """The message that returns a dead letter to the queue it failed in, and to no other (see `as_published`)."""
     headers = {key: value for key, value in letter.headers.items() if key not in (ERROR, ATTEMPTS, LETTER_ID)}
-    times = int(headers.get(REPLAYS, "0")) + 1
+    times = count_of(headers.get(REPLAYS)) + 1
     return Message(DEFAULT_EXCHANGE, letter.routing_key, letter.body, {**headers, REPLAYS: str(times)})
 
 

@@ -117,7 +117,7 @@ def _origin_of(body: bytes) -> SpanOrigin:
     """Of an event's publication."""
     try:
         return origin_of([_traced.decode(body).metadata.traceparent])
-    except msgspec.MsgspecError:  # whoever consumes it has to say so
+    except (ValueError, RecursionError):  # whoever consumes it has to say so
         return origin_of([])
 
 

@@ -8,7 +8,7 @@ that were never acknowledged.
 """
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
@@ -33,8 +33,10 @@ from kit.messaging.messages import (
     Handler,
     Message,
     as_published,
+    header_text,
+    header_texts,
 )
-from kit.messaging.rabbit_channels import PERSISTENT, AmqpConsumer, Declare, Delivery, Publisher
+from kit.messaging.rabbit_channels import PERSISTENT, AmqpConsumer, Declare, Delivery, Publisher, Unroutable
 from kit.messaging.rabbit_connection import Channel, Connection, ConnectionListener, Rabbit
 from kit.observability.logs import get_logger
 from kit.retry import QueuePolicy, RetryPolicy, reconnect_pauses_s
@@ -52,6 +54,7 @@ _EXCHANGE: Final = "x-origin-exchange"  # of a message that went through a delay
 _ROUTING_KEY: Final = "x-origin-routing-key"
 _DELIVERIES: Final = "x-delivery-count"  # the broker's: deliveries of this message that were never acknowledged
 _OURS: Final = (_ATTEMPT, _EXCHANGE, _ROUTING_KEY, _DELIVERIES)
+_SHORT_BYTES_MAX: Final = 255  # of AMQP's short strings
 _KINDS: Final = {DIRECT: "direct", FANOUT: "fanout", DEAD_LETTERS: "direct"}
 # What is published to the fanout goes on to this exchange, where the queues of consumers are bound by routing key: so
 # none of them gets, and is filled by, what it does not handle.
@@ -78,6 +81,8 @@ class RabbitBus:
         self._messages_max = queue_messages_max
         self._out = Rabbit(url, name=f"{name} publisher")
         self._in = Rabbit(url, name=f"{name} consumer")
+        self._declared = _Declarations()
+        self._out.add(self._declared)  # before the publisher: it publishes nothing until all queues are there
         self._publisher = Publisher(self._out, declare=_declare_exchanges)
         self._subscriptions: list[_Subscription] = []
         self._closed = False
@@ -108,15 +113,26 @@ class RabbitBus:
             return
         if message.exchange not in EXCHANGES:
             raise ValueError(f"no exchange {message.exchange!r}")
-        mandatory = message.exchange == DEAD_LETTERS  # an event may have no consumer; a letter without a queue is lost
-        await self.send(message.exchange, message.routing_key, message.body, dict(message.headers), mandatory=mandatory)
+        # An event may have no consumer; a letter without a queue is lost, and so is an event whose queues are gone.
+        has_queues = self._declared.has(message.exchange, message.routing_key)
+        mandatory = message.exchange == DEAD_LETTERS or has_queues
+        try:
+            await self.send(
+                message.exchange, message.routing_key, message.body, dict(message.headers), mandatory=mandatory
+            )
+        except Unroutable:
+            await self._declared.again()
+            raise
 
     async def send(
         self, exchange: str, routing_key: str, body: bytes, headers: dict[str, Any], *, mandatory: bool
     ) -> None:
         """Publish to any exchange and wait for the confirm. Raises Unavailable, Overloaded."""
         properties = BasicProperties(
-            delivery_mode=PERSISTENT, headers=headers, message_id=headers.get(EVENT_ID), content_type="application/json"
+            delivery_mode=PERSISTENT,
+            headers=headers,
+            message_id=_message_id(headers),
+            content_type="application/json",
         )
         confirmed = self._publisher.publish(exchange, routing_key, body, properties, mandatory=mandatory)
         await asyncio.wait((confirmed,), timeout=PUBLISH_TIMEOUT_S)
@@ -150,8 +166,10 @@ class RabbitBus:
         await self._consume(queue, once, 1, declare, policy=self._policy.of(queue).model_copy(update=_WITHOUT_END))
 
     async def declare(self, queue: str, exchange: str, routing_key: str) -> None:
-        """See Bus. Raises as `subscribe`. Declared again with every connection: a broker may come back empty."""
-        await self._in.open(_QueueDeclaration(self._declaration(queue, exchange, routing_key)), SUBSCRIBE_TIMEOUT_S)
+        """See Bus. Raises as `subscribe`. Declared again with every connection that publishes, before it does: a broker
+        may come back empty, and would confirm what it drops."""
+        declare = self._declaration(queue, exchange, routing_key)
+        await self._declared.add((exchange, routing_key), declare, self._out)
 
     def _declaration(self, queue: str, exchange: str, routing_key: str) -> Declare:
         return partial(
@@ -191,16 +209,48 @@ class RabbitBus:
         await self._out.close()
 
 
-class _QueueDeclaration(ConnectionListener):
-    """Declares a queue on every connection, without consuming it."""
+class _Declarations(ConnectionListener):
+    """Queues that are there before anything is published, whoever consumes them."""
 
-    def __init__(self, declare: Declare) -> None:
-        self._declare = declare
+    def __init__(self) -> None:
+        self._all: list[tuple[Binding, Declare]] = []
+        self._channel: Channel | None = None
+
+    def has(self, exchange: str, routing_key: str) -> bool:
+        """Whether one of them gets what is published so."""
+        return any(binding == (exchange, routing_key) for binding, _ in self._all)
+
+    async def add(self, binding: Binding, declare: Declare, rabbit: Rabbit) -> None:
+        """Return once it is there. Raises Unavailable: it is not one of them."""
+        self._all.append((binding, declare))
+        try:
+            if self._channel is not None:
+                await declare(self._channel)
+            else:
+                await rabbit.wait_ready(SUBSCRIBE_TIMEOUT_S)
+        except BaseException:
+            self._all.remove((binding, declare))
+            raise
+
+    async def again(self) -> None:
+        """One of them is gone though the connection is not. Raises Unavailable."""
+        if self._channel is not None:
+            await self._declare_all(self._channel)
 
     async def opened(self, connection: Connection) -> None:
         """See ConnectionListener."""
         channel = await connection.channel()
-        await self._declare(channel)
+        await channel.once("exchanges", _declare_exchanges)
+        await self._declare_all(channel)
+        self._channel = channel
+
+    def lost(self, error: Unavailable) -> None:
+        """See ConnectionListener."""
+        self._channel = None
+
+    async def _declare_all(self, channel: Channel) -> None:
+        for _, declare in self._all:  # may grow meanwhile
+            await declare(channel)
 
 
 class _Subscription:
@@ -281,13 +331,21 @@ def _headers_with_origin(message: Message) -> dict[str, Any]:
     return {**message.headers, _EXCHANGE: message.exchange, _ROUTING_KEY: message.routing_key}
 
 
+def _message_id(headers: Mapping[str, Any]) -> str | None:
+    """The event's id, for whoever looks at queues; None where it is none that AMQP takes there."""
+    given = headers.get(EVENT_ID)
+    return given if isinstance(given, str) and len(given.encode()) <= _SHORT_BYTES_MAX else None
+
+
 def _message_of(delivery: Delivery) -> Message:
     headers = delivery.properties.headers or {}
     return Message(
-        exchange=headers.get(_EXCHANGE, delivery.exchange),
-        routing_key=headers.get(_ROUTING_KEY, delivery.routing_key),
+        exchange=header_text(headers.get(_EXCHANGE, delivery.exchange)),
+        routing_key=header_text(headers.get(_ROUTING_KEY, delivery.routing_key)),
         body=delivery.body,
-        headers={key: str(value) for key, value in headers.items() if key not in _OURS and not key.startswith("x-")},
+        headers=header_texts(
+            (key, value) for key, value in headers.items() if key not in _OURS and not key.startswith("x-")
+        ),
         attempt=_number(headers.get(_ATTEMPT), 1) + _number(headers.get(_DELIVERIES), 0),
     )
 

@@ -20,6 +20,10 @@ PERSISTENT: Final = 2
 Declare = Callable[[Channel], Awaitable[None]]
 
 
+class Unroutable(Unavailable):
+    """No queue gets a message that must have one."""
+
+
 class Publisher(ConnectionListener):
     """A channel in confirm mode. Every publish gets a future of its own."""
 
@@ -45,7 +49,7 @@ class Publisher(ConnectionListener):
     ) -> asyncio.Future[None]:
         """Send now, in call order. The future resolves when the broker has confirmed it (quorum queue: on disk).
 
-        It fails with QueueFull on a nack, with Unavailable on an unroutable mandatory message and on connection loss.
+        It fails with QueueFull on a nack, with Unroutable on a mandatory message, with Unavailable on connection loss.
         Raises Unavailable and Overloaded at once, without sending. `properties.correlation_id` is overwritten.
         """
         channel = self._channel
@@ -101,7 +105,7 @@ class Publisher(ConnectionListener):
         future = self._unconfirmed.get(int(properties.correlation_id or 0))
         if future is not None and not future.done():
             where = f"exchange {method.exchange!r}, routing key {method.routing_key!r}"
-            future.set_exception(Unavailable(f"RabbitMQ has no queue for {where}"))
+            future.set_exception(Unroutable(f"RabbitMQ has no queue for {where}"))
 
 
 def _confirm(future: asyncio.Future[None]) -> None:

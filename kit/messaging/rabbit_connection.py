@@ -127,8 +127,13 @@ class Connection:
 
     async def channel(self) -> Channel:
         """Open a channel. Its unexpected end ends the connection."""
+        if self.lost.done():
+            raise self.lost.result()
         opened: asyncio.Future[PikaChannel] = asyncio.get_running_loop().create_future()
-        raw = self.raw.channel(on_open_callback=partial(_resolve, opened))
+        try:
+            raw = self.raw.channel(on_open_callback=partial(_resolve, opened))
+        except AMQPError as error:  # it is closed, and has not said so yet
+            raise Unavailable(f"RabbitMQ: {error!r}") from error
         raw.add_on_close_callback(self._channel_closed)
         self._channels.append(raw)
         await asyncio.wait((opened, self.lost), timeout=RPC_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
@@ -239,6 +244,9 @@ class Rabbit:
                     await self._drop(connection)
             except Unavailable as unavailable:
                 error = unavailable
+            except Exception as fault:  # whatever it is: without this task nothing is published or consumed any more
+                _log.exception("rabbitmq_failed", connection=self.name, address=self.address)
+                error = Unavailable(f"RabbitMQ at {self.address}: {fault!r}")
             self._error = str(error)
             _log.warning("rabbitmq_lost", connection=self.name, address=self.address, error=str(error))
             await asyncio.sleep(next(pauses))

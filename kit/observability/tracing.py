@@ -143,6 +143,11 @@ def context_from(traceparent: str) -> Context:
     return trace.set_span_in_context(NonRecordingSpan(parent), _EMPTY) if parent.is_valid else _EMPTY
 
 
+def valid_traceparent(given: str) -> str:
+    """The same where it is a W3C `traceparent`, else empty."""
+    return given if _TRACEPARENT.fullmatch(given) else ""
+
+
 def current_traceparent() -> str:
     """The running span as a W3C `traceparent`, or empty outside of any span."""
     return traceparent_of(trace.get_current_span())

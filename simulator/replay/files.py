@@ -97,7 +97,7 @@ def _ndjson(path: Path) -> Iterator[pa.Table]:
             continue
         try:
             rows.append(decode(line))
-        except msgspec.MsgspecError as error:
+        except (ValueError, RecursionError) as error:
             raise SourceError(f"{path}, line {number}: {error}; every line must be one JSON object") from error
         if len(rows) == CHUNK_ROWS:
             yield _table(path, rows)

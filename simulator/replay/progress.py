@@ -35,7 +35,7 @@ class ProgressFile:
             return msgspec.json.decode(self.path.read_bytes(), type=Progress)
         except FileNotFoundError:
             return None
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ProgressError(f"{self.path} cannot be read ({error}); start again with --restart") from error
 
     def write(self, progress: Progress) -> None:

@@ -51,7 +51,7 @@ def event_in(extra: str | None) -> Event | None:
         return None
     try:
         found = _fields.decode(extra)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (ValueError, RecursionError):
         return None
     return Event(found.bay, found.occupied)
 

@@ -58,7 +58,7 @@ def fault_in(extra: str | None) -> Fault:
         return _NO_FAULT
     try:
         codes = _codes.decode(extra)
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         return _NO_FAULT
     error_code = _text(codes.error_code)
     return Fault(None if error_code in _NO_ERROR else error_code, _text(codes.vendor_error_code) or None)

@@ -158,7 +158,7 @@ def _decoded(partition: int, body: bytes) -> dict[str, Any]:
     """The body in the present format. Raises ForeignState."""
     try:
         patch: dict[str, Any] = msgspec.msgpack.decode(zstandard.decompress(body, max_output_size=_BODY_BYTES_MAX))
-    except (zstandard.ZstdError, msgspec.DecodeError) as error:
+    except (zstandard.ZstdError, ValueError, RecursionError) as error:
         raise ForeignState(f"partition {partition}: state body unreadable: {error}") from error
     if patch.get("version") == _WITHOUT_BUFFER:
         stations = np.arange(len(patch["station_newest_ms"]) // 8)

@@ -89,7 +89,7 @@ def read_manifest(folder: Path) -> Manifest:
         ) from None
     except OSError as error:
         raise BackupFailed(f"{path}: cannot be read ({error.strerror})") from None
-    except (msgspec.MsgspecError, TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise BackupFailed(f"{path}: is damaged ({error})") from None
 
 

@@ -44,7 +44,7 @@ class PushChannel:
         """Owns `http`. Raises ConfigError where the service account cannot be read."""
         try:
             self._account = msgspec.json.decode(Path(account_file).read_bytes(), type=_Account)
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ConfigError(f"VOLTSTREAM_FCM_ACCOUNT_FILE={account_file}: {error}") from None
         self._url = f"{url}/v1/projects/{self._account.project_id}/messages:send"
         self._http = http
@@ -78,7 +78,7 @@ class PushChannel:
         answer = await self._http.post(self._account.token_uri, data=form)
         try:
             token = msgspec.json.decode(answer.body, type=_Token) if answer.status == 200 else None
-        except msgspec.MsgspecError:
+        except (ValueError, RecursionError):
             token = None
         if token is None:
             return answer
