@@ -12,8 +12,9 @@ bridge or a gateway, whichever starts first, declares them all).
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from pika import BasicProperties
@@ -35,20 +36,55 @@ SENDING_MAX: Final = 256  # unconfirmed at once: confirms take ~10 ms, so 25 k f
 _log = get_logger(__name__)
 
 
-async def declare_partition(channel: Channel, queue: str) -> None:
-    """Declare a partition's queue, and the one for records that its consumer rejects.
+def dead_queue_of(queue: str) -> str:
+    """The queue of the records that left this partition's queue without reaching the log's reader."""
+    return f"{queue}_dead"
 
-    A single active consumer keeps the order; when it dies the next takes over.
+
+async def declare_partition(channel: Channel, queue: str) -> None:
+    """Declare a partition's queue, and the one for records that its consumer rejects, or that RabbitMQ 4 gives up.
+
+    A single active consumer keeps the order; when it dies the next takes over. RabbitMQ 4 gives a record up after 20
+    deliveries, unless a policy says otherwise (deploy/README.md). An argument cannot: the queues stand already, and the
+    version before declares them as they are.
     """
-    await channel.declare_queue(f"{queue}_dead", {"x-overflow": "reject-publish"})
+    await channel.declare_queue(dead_queue_of(queue), {"x-overflow": "reject-publish"})
     arguments = {
         "x-single-active-consumer": True,
         "x-overflow": "reject-publish",
         "x-max-length-bytes": QUEUE_BYTES_MAX,
         "x-dead-letter-exchange": "",
-        "x-dead-letter-routing-key": f"{queue}_dead",
+        "x-dead-letter-routing-key": dead_queue_of(queue),
     }
     await channel.declare_queue(queue, arguments)
+
+
+class QueueLengths(ConnectionListener):
+    """Asks for the lengths of queues that others declare. Add it after them."""
+
+    def __init__(self, queues: Sequence[str]) -> None:
+        self._queues = queues
+        self._channel: Channel | None = None
+
+    async def opened(self, connection: Connection) -> None:
+        """See ConnectionListener."""
+        self._channel = await connection.channel()
+
+    def lost(self, _error: Unavailable) -> None:
+        """See ConnectionListener."""
+        self._channel = None
+
+    async def lengths(self) -> list[int]:
+        """The number of records ready in each; none while not connected."""
+        channel = self._channel
+        if channel is None or not channel.is_open:
+            return []
+        declare = partial(channel.call, channel.raw.queue_declare, passive=True)
+        try:
+            answers = [await declare(queue=queue) for queue in self._queues]
+        except Unavailable:
+            return []
+        return [int(answer.method.message_count) for answer in answers]
 
 
 @dataclass(slots=True)
