@@ -263,9 +263,11 @@ async def test_frames_that_kafka_refuses_again_and_again_are_not_dead_and_arrive
     def of(metric: str, partition: int) -> float:
         return registry.get_sample_value(metric, {"partition": str(partition)}) or 0.0
 
+    def restarts() -> float:
+        return registry.get_sample_value("bridge_restarts_total") or 0.0
+
     try:
         await asyncio.gather(*(writer.append(number % 2, frame(number)) for number in range(20)))
-        restarts = lambda: registry.get_sample_value("bridge_restarts_total") or 0.0  # noqa: E731  # as it is asked
         await eventually(lambda: all(of("bridge_frames_in_hand", at) == 10 for at in (0, 1)), 60)
         before = restarts()
         await eventually(lambda: restarts() > before + 21, 60)
