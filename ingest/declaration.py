@@ -10,7 +10,8 @@ from fastapi import APIRouter
 from prometheus_client import CollectorRegistry
 
 from ingest.admission import AdmissionRules
-from ingest.bridge import Bridge, BridgeMetrics
+from ingest.bridge import Bridge
+from ingest.forwarding import BridgeMetrics
 from ingest.framing import Framer
 from ingest.gateway import Gateway, make_router
 from ingest.ledger import LedgerReporter

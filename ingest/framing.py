@@ -7,6 +7,7 @@ the log has accepted the frame; the number of a frame that the log refused goes 
 
 import asyncio
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
 from typing import Final
@@ -182,56 +183,91 @@ class Framer:
     async def _send_frames(self, frames: list[list[UnnumberedFrame]]) -> None:
         """Append frames of one partition one after the other, those of different partitions concurrently."""
         for wave in zip_longest(*frames):
-            started = [(frame, self._append(frame)) for frame in wave if frame is not None and frame.is_awaited]
-            await asyncio.sleep(0)  # the log accepts a record, or refuses it, before it first waits
-            for frame, task in started:
-                if task.done() and task.exception() is not None:
-                    continue  # refused: its number goes to the next frame
-                self._numbers[frame.partition] += 1
-                self._items_totals[frame.partition] += frame.items
+            numbered = [self._number(frame) for frame in wave if frame is not None and frame.is_awaited]
+            started = [frame for frame in numbered if frame is not None]
+            for frame in started:
+                self._append(frame)
+            try:
+                await asyncio.sleep(0)  # the log takes a record, or refuses it, before it first waits
+            finally:
+                for frame in started:
+                    if not frame.is_refused:  # else its number goes to the next frame
+                        self._numbers[frame.partition] += 1
+                        self._items_totals[frame.partition] = frame.items_total
 
-    def _append(self, frame: UnnumberedFrame) -> asyncio.Task[None]:
-        partition, context = frame.partition, frame.requests[0].context
-        items_total = self._items_totals[partition] + frame.items
-        span = _span_of(frame) if records_spans() else None
-        header = FrameHeader(
-            kind=frame.kind,
-            partition=partition,
-            source=self.source,
-            number=self._numbers[partition],
-            items=frame.items,
-            items_total=items_total,
-            received_ms=self._clock.now_ms(),
-            traceparent=context.traceparent if span is None else traceparent_of(span),
-            correlation_id=context.correlation_id,
-        )
-        task = asyncio.create_task(self._deliver(frame, items_total, encode_frame(header, frame.rows)))
+    def _number(self, frame: UnnumberedFrame) -> "_NumberedFrame | None":
+        """The frame with the next number of its partition, which it does not use up. None: it cannot be encoded, and
+        its requests have failed; frames of other partitions go on."""
+        span = None
+        try:
+            context = frame.requests[0].context
+            items_total = self._items_totals[frame.partition] + frame.items
+            span = _span_of(frame) if records_spans() else None
+            header = FrameHeader(
+                kind=frame.kind,
+                partition=frame.partition,
+                source=self.source,
+                number=self._numbers[frame.partition],
+                items=frame.items,
+                items_total=items_total,
+                received_ms=self._clock.now_ms(),
+                traceparent=context.traceparent if span is None else traceparent_of(span),
+                correlation_id=context.correlation_id,
+            )
+            return _NumberedFrame(
+                frame.partition, frame.items, items_total, encode_frame(header, frame.rows), frame.requests, span
+            )
+        except Exception as error:
+            _log.exception("frame_not_encoded", partition=frame.partition, items=frame.items)
+            if span is not None:
+                end_failed(span, error)
+            _fail(frame.requests, error)
+            return None
+
+    def _append(self, frame: "_NumberedFrame") -> None:
+        task = asyncio.create_task(self._deliver(frame))
         self._appends.add(task)
         task.add_done_callback(self._appends.discard)
         task.add_done_callback(self._end_collecting)
         task.add_done_callback(_retrieve_exception)
-        if span is not None:
-            task.add_done_callback(partial(_end, span))
-        return task
+        if frame.span is not None:
+            task.add_done_callback(partial(_end, frame.span))
 
-    async def _deliver(self, frame: UnnumberedFrame, items_total: int, encoded: bytes) -> None:
+    async def _deliver(self, frame: "_NumberedFrame") -> None:
         """Append and complete the frame's requests. Raises what the log raises, after failing them."""
-        started_s = self._clock.monotonic_s()
         try:
-            await self._log.append(frame.partition, encoded)
+            started_s = self._clock.monotonic_s()
+            await self._log.append(frame.partition, frame.encoded)
         except Exception as error:
+            frame.is_refused = True
+            _fail(frame.requests, error)
             self._metrics.frames_failed.inc()
             if not isinstance(error, KitError):
-                _log.exception("append_failed", partition=frame.partition, bytes=len(encoded))
-            _fail(frame.requests, error)
+                _log.exception("append_failed", partition=frame.partition, bytes=len(frame.encoded))
             raise
-        self._metrics.append_s.observe(self._clock.monotonic_s() - started_s)
-        self._metrics.frame_items.observe(frame.items)
-        if items_total > self._durable_totals[frame.partition]:  # confirms may overtake each other
-            self._durable_totals[frame.partition] = items_total
-            self._on_durable(frame.partition, items_total)
+        try:
+            if frame.items_total > self._durable_totals[frame.partition]:  # confirms may overtake each other
+                self._durable_totals[frame.partition] = frame.items_total
+                self._on_durable(frame.partition, frame.items_total)
+            self._metrics.append_s.observe(self._clock.monotonic_s() - started_s)
+            self._metrics.frame_items.observe(frame.items)
+        except Exception:  # a bug there changes nothing for the requests: their items are durable
+            _log.exception("durable_frame_not_counted", partition=frame.partition)
         for request in frame.requests:
             request.confirm()
+
+
+@dataclass(slots=True, eq=False)
+class _NumberedFrame:
+    """A frame as it is appended."""
+
+    partition: int
+    items: int
+    items_total: int  # of its partition, itself included
+    encoded: bytes
+    requests: list[PendingRequest]
+    span: Span | None
+    is_refused: bool = False  # by the log, which has not taken it if it says so before it first waits
 
 
 def _span_of(frame: UnnumberedFrame) -> Span:

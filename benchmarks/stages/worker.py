@@ -19,7 +19,8 @@ from benchmarks.readings import FrameGenerator
 from benchmarks.report import Result, phase
 from benchmarks.rivals.stock_faust import measure as measure_stock_faust
 from benchmarks.run import PARTITIONS, BenchmarkRun
-from ingest.bridge import PREFETCH, RECORD_BYTES_MAX
+from ingest.bridge import PREFETCH
+from ingest.forwarding import RECORD_BYTES_MAX
 from kit.clock import SystemClock
 from kit.log.kafka import idempotent_producer
 from schemas.frame import join_frames

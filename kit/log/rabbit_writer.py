@@ -12,8 +12,9 @@ bridge or a gateway, whichever starts first, declares them all).
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from pika import BasicProperties
@@ -25,27 +26,65 @@ from kit.futures import done_within, mark_seen
 from kit.log.partitioned_log import BYTES_MAX, RECORDS_MAX, UnconfirmedLimit
 from kit.messaging.rabbit_channels import PERSISTENT
 from kit.messaging.rabbit_connection import Channel, Connection, ConnectionListener, Rabbit
+from kit.observability.logs import get_logger
 
 RECORD_BYTES_MAX: Final = 4 << 20  # a full frame is ~1 MB; the Kafka topic takes 8 MiB
 QUEUE_BYTES_MAX: Final = 8 << 30  # of one partition: at 25 MB/s five minutes without Kafka; then gateways get nacks
 REJECTED_PAUSE_S: Final = 0.2  # before rejected records are published again: the queue drains ~200 frames meanwhile
 SENDING_MAX: Final = 256  # unconfirmed at once: confirms take ~10 ms, so 25 k frames/s; 25 MB in pika's buffer
 
+_log = get_logger(__name__)
+
+
+def dead_queue_of(queue: str) -> str:
+    """The queue of the records that left this partition's queue without reaching the log's reader."""
+    return f"{queue}_dead"
+
 
 async def declare_partition(channel: Channel, queue: str) -> None:
-    """Declare a partition's queue, and the one for records that its consumer rejects.
+    """Declare a partition's queue, and the one for records that its consumer rejects, or that RabbitMQ 4 gives up.
 
-    A single active consumer keeps the order; when it dies the next takes over.
+    A single active consumer keeps the order; when it dies the next takes over. RabbitMQ 4 gives a record up after 20
+    deliveries, unless a policy says otherwise (deploy/README.md). An argument cannot: the queues stand already, and the
+    version before declares them as they are.
     """
-    await channel.declare_queue(f"{queue}_dead", {"x-overflow": "reject-publish"})
+    await channel.declare_queue(dead_queue_of(queue), {"x-overflow": "reject-publish"})
     arguments = {
         "x-single-active-consumer": True,
         "x-overflow": "reject-publish",
         "x-max-length-bytes": QUEUE_BYTES_MAX,
         "x-dead-letter-exchange": "",
-        "x-dead-letter-routing-key": f"{queue}_dead",
+        "x-dead-letter-routing-key": dead_queue_of(queue),
     }
     await channel.declare_queue(queue, arguments)
+
+
+class QueueLengths(ConnectionListener):
+    """Asks for the lengths of queues that others declare. Add it after them."""
+
+    def __init__(self, queues: Sequence[str]) -> None:
+        self._queues = queues
+        self._channel: Channel | None = None
+
+    async def opened(self, connection: Connection) -> None:
+        """See ConnectionListener."""
+        self._channel = await connection.channel()
+
+    def lost(self, _error: Unavailable) -> None:
+        """See ConnectionListener."""
+        self._channel = None
+
+    async def lengths(self) -> list[int]:
+        """The number of records ready in each; none while not connected."""
+        channel = self._channel
+        if channel is None or not channel.is_open:
+            return []
+        declare = partial(channel.call, channel.raw.queue_declare, passive=True)
+        try:
+            answers = [await declare(queue=queue) for queue in self._queues]
+        except Unavailable:
+            return []
+        return [int(answer.method.message_count) for answer in answers]
 
 
 @dataclass(slots=True)
@@ -86,6 +125,7 @@ class RabbitLogWriter(ConnectionListener):
         self._timeout_s = timeout_s
         self._sent: dict[int, _Record] = {}  # tag -> record, ascending
         self._tag = 0  # of the newest publish on this channel
+        self._turn = 0  # the partition whose turn it is to publish
         self._connection: Connection | None = None
         self._channel: Channel | None = None
         self._closed = False
@@ -112,7 +152,8 @@ class RabbitLogWriter(ConnectionListener):
         durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         durable.add_done_callback(mark_seen)
         self._partitions[partition].waiting.append(_Record(partition, record, durable))
-        self._send(self._partitions[partition])
+        if len(self._sent) < SENDING_MAX:
+            self._send_next(self._partitions[partition])
         if not await done_within(durable, self._timeout_s):
             raise Unavailable(f"partition {partition}: RabbitMQ did not confirm within {self._timeout_s} s")
         durable.result()
@@ -152,22 +193,37 @@ class RabbitLogWriter(ConnectionListener):
 
     def unblocked(self) -> None:
         """See ConnectionListener."""
-        for partition in self._partitions:
-            self._send(partition)
+        self._send_waiting()
 
-    def _send(self, partition: _Partition) -> None:
+    def _send_waiting(self) -> None:
+        """Publish what waits while there is room, by turns: a record of one partition, then of the next. The one that
+        found no room is the first the next time."""
+        count = len(self._partitions)
+        passed = 0  # one after the other that have nothing to send
+        while passed < count and len(self._sent) < SENDING_MAX:
+            passed = 0 if self._send_next(self._partitions[self._turn]) else passed + 1
+            self._turn = (self._turn + 1) % count
+
+    def _send_next(self, partition: _Partition) -> bool:
+        """Publish the oldest record that waits; there is room. False: there is none, or it cannot be published now."""
         channel = self._channel
-        if channel is None or self.rabbit.blocked or partition.resume is not None:
-            return
-        while partition.waiting and len(self._sent) < SENDING_MAX and channel.is_open:
-            record = partition.waiting[0]
-            properties = BasicProperties(delivery_mode=PERSISTENT, correlation_id=str(self._tag + 1))
-            try:
-                channel.raw.basic_publish("", partition.queue, record.body, properties, mandatory=True)
-            except AMQPError:
-                return  # the connection is closing; `lost` follows
-            self._tag += 1
-            self._sent[self._tag] = partition.waiting.popleft()
+        if not partition.waiting or channel is None or self.rabbit.blocked or partition.resume is not None:
+            return False
+        if not channel.is_open:
+            return False
+        properties = BasicProperties(delivery_mode=PERSISTENT, correlation_id=str(self._tag + 1))
+        try:
+            channel.raw.basic_publish("", partition.queue, partition.waiting[0].body, properties, mandatory=True)
+        except AMQPError:
+            return False  # the connection is closing; `lost` follows
+        except Exception as error:  # a bug: the record is taken, so it is published again on another connection
+            _log.exception("publish_failed", queue=partition.queue)
+            if self._connection is not None:
+                self._connection.fail(Unavailable(f"RabbitMQ: {error!r}"))
+            return False
+        self._tag += 1
+        self._sent[self._tag] = partition.waiting.popleft()
+        return True
 
     def _answered(self, answer: Any) -> None:
         method = answer.method
@@ -178,9 +234,8 @@ class RabbitLogWriter(ConnectionListener):
         else:
             while self._sent and (oldest := next(iter(self._sent))) <= method.delivery_tag:
                 settle(oldest, self._sent.pop(oldest))
-        for partition in self._partitions:
-            if partition.waiting:
-                self._send(partition)
+        if self._unconfirmed.records > len(self._sent):
+            self._send_waiting()
 
     def _confirm(self, _tag: int, record: _Record) -> None:
         self._unconfirmed.release(len(record.body))
@@ -197,7 +252,7 @@ class RabbitLogWriter(ConnectionListener):
 
     def _publish_rejected(self, partition: _Partition) -> None:
         _requeue_rejected(partition)
-        self._send(partition)
+        self._send_waiting()
 
     def _returned(self, _channel: Any, _method: Any, properties: BasicProperties, _body: bytes) -> None:
         """The queue is gone: do not let the record be confirmed, and reconnect, which declares the queue again."""

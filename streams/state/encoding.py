@@ -19,7 +19,7 @@ from streams.kernels.runs import I64, distinct
 from streams.kernels.session_energy import WHOLE_WH_MWH
 from streams.kernels.windows import SUMS
 from streams.state.columns import COLUMNS, COMPONENT_COLUMNS, Column, copy_used
-from streams.state.partition import ArrivedFrames, PartitionState, StateChanges
+from streams.state.partition import ArrivedFrames, PartitionState, StateChanges, runs_of
 from streams.state.window_buffer import BUFFER_COLUMNS
 from streams.tariffs.compiled import CompiledTariffs
 
@@ -28,6 +28,9 @@ _SHORT_HOLD: Final = 5  # the reasons to hold a session had 7 bits
 _BEFORE_TIMELINES: Final = 4  # sessions were found by name; several closed ones were kept
 _WITHOUT_BUFFER: Final = 3  # windows were merged with every flush, and every patch had all stations and pending windows
 _BODY_BYTES_MAX: Final = 2**31  # 1 kB a connector: two million connectors in one partition
+# Of a source's frames above a hole, number by number, for the version before: four times what a bridge may bring twice.
+# The runs say it all, and these are left out once no version reads them (docs/adr/0029).
+_BEYOND_MAX: Final = 512
 _POWER_MAX_MW: Final = 1_200_000_000  # by which sessions were judged before connectors had their own
 _WINDOW: Final = COLUMNS["window"]  # stored by the entries that changed, of 64 a slot
 _BY_SLOT: Final = [column for column in COLUMNS.values() if column is not _WINDOW]
@@ -92,10 +95,11 @@ def _encode(state: PartitionState, changes: StateChanges) -> bytes:
                 "held": {name: _pack(values) for name, values in buffered.items()},
                 "stale": _pack(state.stale),
                 "sources": {
-                    name: (s.floor, sorted(s.beyond), s.items_total, s.items_received)
+                    name: (s.floor, s.newest_beyond(_BEYOND_MAX), s.items_total, s.items_received)
                     for name in changes.sources
                     for s in (state.sources[name],)
                 },
+                "sources_beyond": {name: runs for name in changes.sources if (runs := state.sources[name].beyond)},
                 "sessions_made": state.sessions_made,
             }
         )
@@ -149,8 +153,10 @@ def _apply(state: PartitionState, body: bytes) -> None:
         buffered = {name: _unpack(packed, BUFFER_COLUMNS.get(name, np.int64)) for name, packed in patch["held"].items()}
         state.window_buffer.apply_changes(patch["held_emptied"], buffered)
     state.stale = _unpack(patch["stale"])
-    for name, (floor, beyond, items_total, items_received) in patch["sources"].items():
-        state.sources[name] = ArrivedFrames(floor, set(beyond), items_total, items_received)
+    runs_by_source = patch.get("sources_beyond", {})  # the version before wrote numbers only
+    for name, (floor, numbers, items_total, items_received) in patch["sources"].items():
+        beyond = [(first, last) for first, last in runs_by_source[name]] if name in runs_by_source else runs_of(numbers)
+        state.sources[name] = ArrivedFrames(floor, beyond, items_total, items_received)
     state.sessions_made = patch["sessions_made"]
 
 

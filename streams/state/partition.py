@@ -1,5 +1,6 @@
 """What a partition remembers between flushes: columns of numpy arrays, one row (slot) a connector."""
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -32,24 +33,59 @@ SESSION_KEY_BITS: Final = 48  # of the counter; the partition stands above it: 2
 
 @dataclass(slots=True)
 class ArrivedFrames:
-    """Which of a source's numbered frames have arrived: each counts once, and a hole shows."""
+    """Which of a source's numbered frames have arrived: each counts once, and a hole shows.
+
+    A hole may stay for ever (a log that was purged, a backup that was restored); it costs no more for what comes after.
+    """
 
     floor: int = -1  # every frame up to this number has arrived
-    beyond: set[int] = field(default_factory=set)  # arrived above a hole
+    beyond: list[tuple[int, int]] = field(
+        default_factory=list
+    )  # arrived above a hole: first and last of runs, ascending
     items_total: int = 0
     items_received: int = 0
 
     def take(self, number: int, items: int, items_total: int) -> bool:
         """Record a frame's arrival. False: it had arrived before."""
-        if number <= self.floor or number in self.beyond:
+        if number == self.floor + 1:
+            self.floor = number
+            if self.beyond and self.beyond[0][0] == number + 1:
+                self.floor = self.beyond.pop(0)[1]
+        elif self.beyond and self.beyond[-1][1] == number - 1:  # as it is while nothing more is lost
+            self.beyond[-1] = self.beyond[-1][0], number
+        elif number <= self.floor or not _add_to_runs(self.beyond, number):
             return False
-        self.beyond.add(number)
-        while self.floor + 1 in self.beyond:
-            self.floor += 1
-            self.beyond.remove(self.floor)
         self.items_total = max(self.items_total, items_total)
         self.items_received += items
         return True
+
+    def newest_beyond(self, count_max: int) -> list[int]:
+        """The highest numbers that arrived above a hole, at most so many, ascending."""
+        numbers: list[int] = []
+        for first, last in reversed(self.beyond):
+            numbers += range(last, max(first - 1, last - count_max + len(numbers)), -1)
+        return numbers[::-1]
+
+
+def runs_of(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """First and last of each run of consecutive numbers."""
+    runs: list[tuple[int, int]] = []
+    for number in sorted(numbers):
+        _add_to_runs(runs, number)
+    return runs
+
+
+def _add_to_runs(runs: list[tuple[int, int]], number: int) -> bool:
+    """False: it is in one of them."""
+    at = bisect_left(runs, (number + 1,))  # the first run that begins above it
+    if at and number <= runs[at - 1][1]:
+        return False
+    follows = at > 0 and runs[at - 1][1] == number - 1
+    precedes = at < len(runs) and runs[at][0] == number + 1
+    first = runs[at - 1][0] if follows else number
+    last = runs[at][1] if precedes else number
+    runs[at - follows : at + precedes] = [(first, last)]
+    return True
 
 
 class StateChanges(NamedTuple):

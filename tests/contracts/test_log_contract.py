@@ -10,7 +10,8 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from prometheus_client import CollectorRegistry
 
-from ingest.bridge import Bridge, BridgeMetrics
+from ingest.bridge import Bridge
+from ingest.forwarding import BridgeMetrics
 from kit.errors import Overloaded, Unavailable
 from kit.log.kafka import client_options
 from kit.log.partitioned_log import InProcessLog, LogWriter

@@ -1,22 +1,29 @@
 """Laws of the bridge that the log's contract does not see: what it counts, carries and refuses."""
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import count, islice
 from typing import Any, cast
 from uuid import uuid4
 
 import pyarrow as pa
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from ingest.bridge import Bridge, BridgeMetrics, _PartitionForwarder
+from deploy.servers import RabbitMQ
+from ingest.bridge import Bridge
+from ingest.forwarding import BridgeMetrics, PartitionForwarder, ProducerPauses
 from kit.errors import ConfigError
-from kit.log.kafka import ensure_topic
+from kit.log.kafka import ensure_topic, idempotent_producer
 from kit.log.rabbit_writer import RabbitLogWriter
+from kit.retry import reconnect_pauses_s
 from schemas.frame import FrameHeader, encode_frame, split_frames
+from tests.private_servers import PrivateServers
 from tests.waiting import eventually
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -72,13 +79,20 @@ class ScriptedProducer:
 
 
 @dataclass
+class ScriptedConnection:
+    """A delivery's channel."""
+
+    is_open: bool = True
+
+
+@dataclass
 class ScriptedDelivery:
     """What the bridge asks of a delivery."""
 
     body: bytes
     tag: int
     acked: list[int]
-    channel: None = None
+    channel: ScriptedConnection = field(default_factory=ScriptedConnection)
 
     def ack(self, *, up_to: bool) -> None:
         assert up_to
@@ -103,8 +117,8 @@ def test_small_frames_share_records_in_their_order_and_are_acknowledged_after_th
         acked: list[int] = []
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         metrics = BridgeMetrics(CollectorRegistry())
-        forwarder = _PartitionForwarder(0, cast("Any", producer), "t", metrics, failed)
-        forwarding = asyncio.create_task(forwarder.forward())
+        forwarder = PartitionForwarder(0, "t", metrics, ProducerPauses())
+        forwarding = asyncio.create_task(forwarder.forward(cast("Any", producer), failed))
         bodies = [body for turn in turns for body in turn]
         tag = confirmed = 0
         counts = iter(confirm)
@@ -131,17 +145,150 @@ def test_small_frames_share_records_in_their_order_and_are_acknowledged_after_th
         forwarding.cancel()
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("ingest.bridge.RECORD_BYTES_MAX", bytes_max)
+        patched.setattr("ingest.forwarding.RECORD_BYTES_MAX", bytes_max)
         asyncio.run(scenario())
+
+
+_life = st.tuples(st.lists(_body, max_size=4), st.integers(0, 3), st.booleans())
+
+
+@given(lives=st.lists(_life, max_size=6))
+def test_what_one_producer_did_not_bring_the_next_one_sends_in_its_place(
+    lives: list[tuple[list[bytes], int, bool]],
+) -> None:
+    """Of each producer: what is delivered meanwhile, how much it confirms, and whether RabbitMQ's connection is lost.
+    Nothing is left out, nothing is given back, and what is acknowledged was confirmed."""
+
+    async def scenario() -> None:
+        forwarder = PartitionForwarder(0, "t", BridgeMetrics(CollectorRegistry()), ProducerPauses())
+        queue: list[bytes] = []  # all that was put into it
+        acked: list[int] = []
+        channel, first = ScriptedConnection(), 0  # the oldest that this connection has delivered
+        in_kafka: list[bytes] = []
+        for bodies, confirms, is_lost in [*lives, ([], 10_000, False)]:
+            producer, failed = ScriptedProducer(), asyncio.get_running_loop().create_future()
+            forwarding = asyncio.create_task(forwarder.forward(cast("Any", producer), failed))
+            for body in bodies:
+                queue.append(body)
+                forwarder.deliver(cast("Any", ScriptedDelivery(body, len(queue) - first, acked, channel)))
+                await asyncio.sleep(0)
+            for _ in range(3 * len(queue) + 9):
+                await asyncio.sleep(0)
+            for at, (record, confirmed) in enumerate(producer.sent):
+                if at < confirms:
+                    confirmed.set_result(None)
+                    in_kafka += split_frames(record)
+                else:
+                    confirmed.set_exception(KafkaError("refused"))
+                    confirmed.exception()
+            for _ in range(9):
+                await asyncio.sleep(0)
+            assert failed.done() == (len(producer.sent) > confirms)
+            failed.cancel() or failed.exception()
+            forwarding.cancel()
+            await asyncio.gather(forwarding, return_exceptions=True)
+            forwarder.take_back()
+            assert first + max(acked, default=0) == len(in_kafka)
+            if is_lost:  # the broker delivers again what has no answer
+                channel.is_open = False
+                forwarder.forget()
+                channel, first = ScriptedConnection(), len(in_kafka)
+                acked.clear()
+                for tag, body in enumerate(queue[first:], 1):
+                    forwarder.deliver(cast("Any", ScriptedDelivery(body, tag, acked, channel)))
+        assert in_kafka == queue
+        await forwarder.idle.wait()
+
+    asyncio.run(scenario())
+
+
+def test_pauses_grow_until_what_was_refused_is_confirmed() -> None:
+    pauses = ProducerPauses()
+    usual = list(islice(reconnect_pauses_s(), 9))
+    pauses.refused(1)
+    assert [pauses.next_s() for _ in range(8)] == usual[:8]
+    pauses.confirmed(0)  # another partition: its records are taken each time
+    assert pauses.next_s() == usual[8]
+    pauses.confirmed(1)
+    assert pauses.next_s() == usual[0]
+
+
+class RefusedProducer:
+    """A producer that logs in, and whose records Kafka refuses while `refuses` is set."""
+
+    def __init__(self, producer: Any, refuses: asyncio.Event) -> None:
+        self._producer = producer
+        self._refuses = refuses
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._producer, name)
+
+    async def send(self, topic: str, record: bytes, **more: Any) -> "asyncio.Future[Any]":
+        if not self._refuses.is_set():
+            return cast("asyncio.Future[Any]", await self._producer.send(topic, record, **more))
+        refused: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        refused.set_exception(TopicAuthorizationFailedError(topic))
+        return refused
+
+
+async def test_frames_that_kafka_refuses_again_and_again_are_not_dead_and_arrive(
+    rabbitmq_url: str, kafka_url: str, session_servers: PrivateServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RabbitMQ 4 gives a message up after 20 deliveries; here it does so after two."""
+    name = uuid4().hex[:12]
+    policy = (f"limit_{name}", f"^t_{name}_", '{"delivery-limit": 2}', "--apply-to", "queues")
+    await asyncio.to_thread(cast("RabbitMQ", session_servers.rabbitmq).control, "set_policy", *policy)
+    refuses = asyncio.Event()
+    refuses.set()
+    paused: list[int] = []  # how often the pause had grown, at each
+
+    def pauses_s() -> Iterator[float]:
+        for grown in count(1):
+            paused.append(grown)
+            yield 0.001
+
+    monkeypatch.setattr("ingest.forwarding.reconnect_pauses_s", pauses_s)
+    monkeypatch.setattr(
+        "ingest.bridge.idempotent_producer",
+        lambda url, linger_ms: RefusedProducer(idempotent_producer(url, linger_ms=linger_ms), refuses),
+    )
+    monkeypatch.setattr("ingest.bridge.QUEUE_LOOK_S", 0.05)
+    registry = CollectorRegistry()
+    queue_of = lambda partition: f"t_{name}_{partition}"  # noqa: E731  # one line, as a writer takes it
+    writer = RabbitLogWriter(rabbitmq_url, 2, queue_of)
+    bridge = Bridge(rabbitmq_url, kafka_url, 2, BridgeMetrics(registry), topic=f"t.{name}", queue_of=queue_of)
+    running = asyncio.create_task(bridge.run())
+    writer.start()
+
+    def of(metric: str, partition: int) -> float:
+        return registry.get_sample_value(metric, {"partition": str(partition)}) or 0.0
+
+    def restarts() -> float:
+        return registry.get_sample_value("bridge_restarts_total") or 0.0
+
+    try:
+        await asyncio.gather(*(writer.append(number % 2, frame(number)) for number in range(20)))
+        await eventually(lambda: all(of("bridge_frames_in_hand", at) == 10 for at in (0, 1)), 60)
+        before = restarts()
+        await eventually(lambda: restarts() > before + 21, 60)
+        assert paused[-1] > 20
+        assert [of("bridge_dead_frames", at) for at in (0, 1)] == [0, 0]
+        refuses.clear()
+        await eventually(lambda: all(of("bridge_frames_total", at) == 10 for at in (0, 1)), 60)
+        assert [of("bridge_dead_frames", at) for at in (0, 1)] == [0, 0]
+    finally:
+        await writer.close()
+        bridge.close()
+        await running
 
 
 async def test_what_waits_together_shares_one_record() -> None:
     producer = ScriptedProducer()
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    forwarder = _PartitionForwarder(0, cast("Any", producer), "t", BridgeMetrics(CollectorRegistry()), failed)
+    forwarder = PartitionForwarder(0, "t", BridgeMetrics(CollectorRegistry()), ProducerPauses())
     for number in range(9):
         forwarder.deliver(cast("Any", ScriptedDelivery(frame(number), number + 1, [])))
-    forwarding = asyncio.create_task(forwarder.forward())
+    forwarding = asyncio.create_task(forwarder.forward(cast("Any", producer), failed))
     await eventually(lambda: producer.sent)
     forwarding.cancel()
     assert [len(split_frames(record)) for record, _ in producer.sent] == [9]

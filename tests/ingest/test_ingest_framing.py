@@ -2,7 +2,9 @@
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 import msgspec
@@ -13,6 +15,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import NonRecordingSpan
 from prometheus_client import CollectorRegistry
 
+from ingest import framing
 from ingest.admission import Admitted, RefusedItem, admit_json, to_columns
 from ingest.framing import Framer
 from ingest.grouping import EXTRA_FRAME_BYTES_MAX, REFUSED_FRAME_BYTES_MAX, RequestContext
@@ -157,6 +160,76 @@ def test_whatever_fails_numbers_have_no_gap_and_answers_are_true(
             assert sum(totals.values()) == sum(len(wanted) + bad for wanted, bad, _ in sent)
 
     asyncio.run(scenario())
+
+
+class Faulty:
+    """Raises in those of all calls of what it wraps, counted together."""
+
+    def __init__(self, calls: Iterable[int]) -> None:
+        self._calls = set(calls)
+        self._count = 0
+
+    def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, and a raise before it where its turn has come."""
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            self._count += 1
+            if self._count in self._calls:
+                raise RuntimeError(f"call {self._count}: {function}")
+            return function(*arguments, **named)
+
+        return call
+
+
+_PLACES = [
+    "clock.now_ms",
+    "clock.monotonic_s",
+    "log.append",
+    "on_durable",
+    "metrics.append_s.observe",
+    "metrics.frame_items.observe",
+    "metrics.frames_failed.inc",
+]
+_MODULE_PLACES = ["group", "encode_frame", "records_spans", "FrameHeader"]
+
+
+@given(faults=st.sets(st.integers(1, 60), max_size=8), requests=_requests, script=_outcomes)
+def test_an_error_anywhere_gives_no_number_twice_and_loses_nothing_acknowledged(
+    faults: set[int], requests: list[tuple[list[str], int, bool]], script: list[str]
+) -> None:
+    async def scenario(patched: pytest.MonkeyPatch) -> None:
+        log = ScriptedLog(list(script))
+        framer = framer_on(log)
+        faulty = Faulty(faults)
+        for place in _PLACES:
+            *path, name = f"_{place}".split(".")
+            owner = reduce(getattr, path, framer)
+            patched.setattr(owner, name, faulty.wrap(getattr(owner, name)))
+        for name in _MODULE_PLACES:
+            patched.setattr(f"ingest.framing.{name}", faulty.wrap(getattr(framing, name)))
+        framer.start()
+        sent: list[tuple[set[int], asyncio.Task[None]]] = []
+        start = 0
+        for stations, bad, as_columns in requests:
+            admitted = readings(stations, start)
+            admitted = to_columns(admitted) if as_columns else admitted
+            admitted = Admitted(admitted.rows, [refused("A"), refused(None), refused("C")][:bad])
+            task = asyncio.create_task(framer.submit(admitted, RequestContext("token")))
+            sent.append((set(range(start, start + len(stations))), task))
+            start += len(stations)
+            for _ in range(start % 4):
+                await asyncio.sleep(0)
+        log.gate.set()
+        async with asyncio.timeout(5):  # nobody waits for ever
+            results = await asyncio.gather(*(task for _, task in sent), return_exceptions=True)
+            await framer.close()
+        assert_no_gap(log.taken)
+        durable = set(seqs_of(log.durable))
+        for (wanted, _), result in zip(sent, results, strict=True):
+            assert result is not None or wanted <= durable
+
+    with pytest.MonkeyPatch.context() as patched:
+        asyncio.run(scenario(patched))
 
 
 async def test_rows_go_to_the_partition_of_their_station_in_order_of_arrival() -> None:

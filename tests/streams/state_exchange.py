@@ -35,6 +35,10 @@ def write(folder: Path, seed: int) -> None:
         for header, batch in frames_of(rows, cuts):
             own = msgspec.structs.replace(header, source=f"{number:016x}")
             frames.append(encode_frame(own, batch))
+    half = len(frames) // 2
+    for late in sorted(rng.sample(range(half // 2), 3), reverse=True):  # holes, which are closed by the other version
+        frames.append(frames.pop(late))
+    frames += frames[:half:5]  # and frames that come again
     record = join_frames(frames)
     (folder / _FRAMES).write_bytes(record)
     state, store = PartitionState(0), MemoryStore()

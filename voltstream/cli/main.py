@@ -48,6 +48,7 @@ _COMMANDS: Final = {
     "privacy": _Command("voltstream.cli.commands.privacy:app"),
     "station": _Command("voltstream.cli.commands.stations:app"),
     "events": _Command("voltstream.cli.commands.events:app"),
+    "frames": _Command("voltstream.cli.commands.frames:app"),
     "quarantine": _Command("voltstream.cli.commands.quarantine:app"),
     "simulate": _Command("simulator.cli:simulate", "voltstream simulate --stations 1000 --faults duplicate=0.05"),
     "replay": _Command("simulator.cli:replay", "voltstream replay readings.csv --map power_w=h --speed 60"),

@@ -10,7 +10,7 @@ import yaml
 import streams.declaration  # noqa: F401  # an import below it starts `file`, which no unit test may
 from deploy.helm.charts import CHART, generated_files
 from deploy.helm.facts import CALLS, OF_THE_CHART, OUTSIDE, SERVERS, all_facts, fields_of, secret_names
-from schemas.topics import READINGS_TOPIC
+from schemas.topics import FRAMES_QUEUE_PREFIX, READINGS_TOPIC
 from voltstream.services import SERVICES, all_services, service
 from voltstream.settings import settings_type
 
@@ -80,6 +80,23 @@ def test_the_topic_of_the_readings_is_made() -> None:
     assert f"name: {READINGS_TOPIC}\n" in (CHART.parent / "foundation" / "templates" / "brokers.yaml").read_text(
         "utf-8"
     )
+
+
+def test_rabbitmq_gives_no_frame_up_wherever_we_install_it() -> None:
+    """By a policy: RabbitMQ 4 dead-letters a message after 20 deliveries."""
+    deploy = ROOT / "deploy"
+    compose = yaml.safe_load((deploy / "compose.yaml").read_text("utf-8"))
+    command = compose["services"]["rabbitmq-policy"]["command"]
+    assert command[2:] == [
+        "set_policy", "voltstream-frames", f"^{FRAMES_QUEUE_PREFIX}", '{"delivery-limit": -1}',
+        "--apply-to=quorum_queues", "--priority=10",
+    ]  # fmt: skip
+    template = (CHART.parent / "foundation" / "templates" / "brokers.yaml").read_text("utf-8")
+    (policy,) = (one for one in template.split("---\n") if "\nkind: Policy\n" in one)
+    assert f"  pattern: ^{FRAMES_QUEUE_PREFIX}\n  applyTo: quorum_queues\n" in policy
+    assert "  definition:\n    delivery-limit: -1\n" in policy
+    by_hand = f"'^{FRAMES_QUEUE_PREFIX}' '{{\"delivery-limit\": -1}}'"
+    assert by_hand in (deploy / "README.md").read_text("utf-8")
 
 
 def test_a_service_reads_settings_of_its_own_alone() -> None:

@@ -46,7 +46,7 @@ schemas = pytest.importorskip("kubernetes_validate", reason="make check-deploy i
 # Of operators: kubernetes-validate has no schemas of them, and no operator has looked at these.
 CUSTOM: Final = {
     "postgresql.cnpg.io/v1": {"Cluster", "ScheduledBackup"},
-    "rabbitmq.com/v1beta1": {"RabbitmqCluster"},
+    "rabbitmq.com/v1beta1": {"Policy", "RabbitmqCluster"},
     "kafka.strimzi.io/v1beta2": {"Kafka", "KafkaNodePool", "KafkaTopic"},
     "redis.redis.opstreelabs.in/v1beta2": {"RedisReplication", "RedisSentinel"},
     "monitoring.coreos.com/v1": {"ServiceMonitor"},
