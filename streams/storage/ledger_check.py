@@ -113,19 +113,25 @@ def check_ledgers(
 
 def _check_file(folder: LakeFolder, file: FileOfLake, there: dict[Day, list[int]]) -> None:
     """Add its readings to those that are there. Raises LakeUnavailable, ValueError."""
+    days: dict[Day, list[int]] = defaultdict(lambda: [0] * _FIGURES)
+    reading = file.kind == READINGS.kind
+    check_file(folder, file, (lambda rows: _add_by_day(rows, file.partition, days)) if reading else lambda _: None)
+    for day, figures in days.items():
+        there[day] = [a + b for a, b in zip(there[day], figures, strict=True)]
+
+
+def check_file(folder: LakeFolder, file: FileOfLake, take: Callable[[Rows], None] = lambda _: None) -> None:
+    """Read a file of the folder. `take`: takes its rows, in parts. Raises ValueError where it is not as it was written,
+    which is said with its path; LakeUnavailable where it cannot be read."""
     table = next(one for one in (READINGS, WINDOWS) if one.kind == file.kind)
     if (size := folder.size(file.path)) != file.file_bytes:
         raise ValueError(f"{file.path} has {size:,} bytes, the catalogue says {file.file_bytes:,}")
     digest = Digest(table)
-    days: dict[Day, list[int]] = defaultdict(lambda: [0] * _FIGURES)
     for rows in _parts(folder, table, file.path):
         digest.add(rows)
-        if table is READINGS:
-            _add_by_day(rows, file.partition, days)
+        take(rows)
     if (digest.rows, digest.content_hash) != (file.rows, file.content_hash):
         raise ValueError(f"{file.path} does not have the rows that were written to it")
-    for day, figures in days.items():
-        there[day] = [a + b for a, b in zip(there[day], figures, strict=True)]
 
 
 def _parts(folder: LakeFolder, table: LakeTable, path: str) -> Iterator[Rows]:

@@ -23,11 +23,19 @@ from kit.database.migrations import known_versions
 from kit.database.postgres import connect_sync, open_database, outages
 from kit.database.roles import make_roles
 from kit.errors import Unavailable
-from kit.lake.folder import TEMPORARY, LakeFolder
+from kit.lake.folder import TEMPORARY, LakeFolder, LakeUnavailable
 from streams.storage.restored import begin_again, publish_completed_again
 from voltstream.backups import store
 from voltstream.backups.bus import check_bus, drop_events, in_the_way
-from voltstream.backups.manifest import DATABASE, LAKE, Manifest, check_files, read_manifest
+from voltstream.backups.manifest import (
+    DATABASE,
+    LAKE,
+    BackupFile,
+    Manifest,
+    check_files,
+    read_manifest,
+    sha256_of,
+)
 from voltstream.backups.progress import Progress, adding_up
 from voltstream.backups.tools import Tools, contents_of, run_tool, tools_for
 from voltstream.errors import BackupFailed, WrongUsage
@@ -94,7 +102,7 @@ def restore_backup(plan: RestorePlan, progress: Progress) -> Restored:
             _check_stopped(server, name)
             if plan.bus_url:
                 check_bus(plan.bus_url)
-            store.take_place(server, new, name, kept_as)
+            store.take_place(server, plan.url, new, name, kept_as)
         except BaseException:
             with suppress(psycopg.Error):  # the next restore drops it
                 store.drop_database(server, new)
@@ -256,8 +264,9 @@ async def _number_after(url: str, text: str) -> None:
 
 
 def _put_lake(plan: RestorePlan, manifest: Manifest, progress: Progress) -> None:
-    """Copy the backup's files to the lake, but for those that are there. A file's name has the hash of its rows, and
-    one that nobody's catalogue has is none of the lake: whatever a restore leaves that fails does no harm."""
+    """Copy the backup's files to the lake, but for those that are there as they were written. A file's name has the
+    hash of its rows, and one that nobody's catalogue has is none of the lake: whatever a restore leaves that fails does
+    no harm."""
     if plan.lake is None:
         raise WrongUsage(
             f"the backup has {manifest.lake_files:,} files of a lake: set VOLTSTREAM_LAKE_URL to where they are to be"
@@ -266,9 +275,18 @@ def _put_lake(plan: RestorePlan, manifest: Manifest, progress: Progress) -> None
     copied = adding_up(progress, "copying the lake", sum(file.bytes for file in files))
     for file in files:
         path = file.path.removeprefix(f"{LAKE}/")
-        if not plan.lake.has(path, file.bytes):
+        if not _is_there(plan.lake, path, file):
             temporary = f"{TEMPORARY}/{path.rpartition('/')[2]}"
             with (plan.source / file.path).open("rb") as source, plan.lake.write(temporary) as copy:
                 shutil.copyfileobj(source, copy)
             plan.lake.rename(temporary, path)
         copied(file.bytes)
+
+
+def _is_there(lake: LakeFolder, path: str, file: BackupFile) -> bool:
+    """Whether the lake has the file as the backup has it; one that is there and cannot be read is written again."""
+    try:
+        with lake.open(path) as found:
+            return int(found.size()) == file.bytes and sha256_of(found) == file.sha256
+    except LakeUnavailable:
+        return False

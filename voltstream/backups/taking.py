@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Any, Final
 
 import psycopg
+from pyarrow.fs import LocalFileSystem
 
 from kit.database.migrations import keep_schema
 from kit.database.postgres import connect_sync, outages
 from kit.lake.folder import LakeFolder, LakeUnavailable
-from streams.storage.ledger_check import FileOfLake, catalogue
+from streams.storage.ledger_check import FileOfLake, catalogue, check_file
 from streams.storage.restored import offsets
 from streams.storage.schema import stored_partitions
 from streams.storage.table_drops import keep_tables
 from voltstream import __version__
-from voltstream.backups.manifest import DATABASE, FORMAT, LAKE, Manifest, files_of, write_manifest
+from voltstream.backups.manifest import DATABASE, FORMAT, LAKE, Manifest, files_of, listed, write_manifest
 from voltstream.backups.progress import Progress, adding_up
 from voltstream.backups.store import (
     count_rows,
@@ -132,7 +133,9 @@ def _with_files(manifest: Manifest, partial: Path, progress: Progress) -> Manife
 
 
 def _copy_lake(folder: LakeFolder, files: list[FileOfLake], to: Path, progress: Progress) -> None:
+    """Copy them, and read every copy: a file that is damaged in the lake would be so in a backup that is whole."""
     copied = adding_up(progress, "copying the lake", sum(file.file_bytes for file in files))
+    copies, damaged = LakeFolder(LocalFileSystem(), str(to)), list[str]()
     for file in files:
         place = to / file.path
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -141,11 +144,16 @@ def _copy_lake(folder: LakeFolder, files: list[FileOfLake], to: Path, progress: 
                 shutil.copyfileobj(source, copy, _COPY_BYTES)
         except LakeUnavailable as error:
             raise BackupFailed(f"{error}; `voltstream verify` says what else the lake lacks") from None
-        if (size := place.stat().st_size) != file.file_bytes:
-            raise BackupFailed(
-                f"the lake's file {file.path} has {size:,} bytes, the catalogue says {file.file_bytes:,}"
-            )
+        try:
+            check_file(copies, file)
+        except (LakeUnavailable, ValueError) as error:
+            damaged.append(str(error))
         copied(file.file_bytes)
+    if damaged:
+        raise BackupFailed(
+            f"the lake has files that are damaged: {listed(damaged)}. Put them back from the folder {LAKE} of an "
+            "older backup, or back up without the lake's files (--no-lake)"
+        )
 
 
 def _sync(folder: Path) -> None:
