@@ -5,13 +5,14 @@ Readings past their retention are gone, so days that may have lost some are left
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
 import numpy as np
 import psycopg
+import pyarrow as pa
 from psycopg import sql
 
 from kit.clock import from_ms
@@ -19,7 +20,7 @@ from kit.lake.folder import LakeFolder, LakeUnavailable
 from kit.lake.parquet import read_parts
 from schemas.energy import ENERGY_SHARES
 from streams.effects import NULL_I64
-from streams.storage.lake_rows import READINGS, WINDOWS, Digest, LakeTable, Rows, from_arrow
+from streams.storage.lake_rows import READINGS, WINDOWS, Digest, Rows, from_arrow
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 Day = tuple[int, date]  # partition, and the day (UTC) of event time
@@ -127,19 +128,19 @@ def check_file(folder: LakeFolder, file: FileOfLake, take: Callable[[Rows], None
     if (size := folder.size(file.path)) != file.file_bytes:
         raise ValueError(f"{file.path} has {size:,} bytes, the catalogue says {file.file_bytes:,}")
     digest = Digest(table)
-    for rows in _parts(folder, table, file.path):
-        digest.add(rows)
-        take(rows)
+    try:
+        for part in read_parts(folder, file.path, table.schema.names):
+            if part.schema.types != table.schema.types:
+                raise ValueError("a column is of another type")
+            rows = from_arrow(table, part)
+            digest.add(rows)
+            take(rows)
+    except KeyError as error:
+        raise ValueError(f"{file.path} lacks a column: {error}") from None
+    except (ValueError, ArithmeticError, pa.ArrowException) as error:  # of what is no file of ours, or no moment
+        raise ValueError(f"{file.path} does not have the rows that were written to it: {error}") from None
     if (digest.rows, digest.content_hash) != (file.rows, file.content_hash):
         raise ValueError(f"{file.path} does not have the rows that were written to it")
-
-
-def _parts(folder: LakeFolder, table: LakeTable, path: str) -> Iterator[Rows]:
-    try:
-        for part in read_parts(folder, path, table.schema.names):
-            yield from_arrow(table, part)
-    except KeyError as error:
-        raise ValueError(f"{path} lacks a column: {error}") from None
 
 
 def _add_by_day(rows: Rows, partition: int, days: dict[Day, list[int]]) -> None:

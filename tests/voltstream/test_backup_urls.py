@@ -3,10 +3,12 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
 import psycopg
 import pytest
 from hypothesis import assume, example, given
@@ -142,7 +144,7 @@ def test_an_option_whose_name_is_encoded_is_masked_too() -> None:
 
 
 MANIFEST = Manifest(
-    format=1, taken_at="2026-01-01T00:00:00Z", voltstream="1", server_major=15, tool_major=15, timescaledb=None,
+    format=1, taken_at=datetime(2026, 1, 1, tzinfo=UTC), voltstream="1", server_major=15, tool_major=15, timescaledb=None,
     encoding="UTF8", collate="C", ctype="C", partitions=1, roles=(), migrations={}, rows={}, offsets={},
     lake="included", lake_files=0, lake_bytes=0, files=(),
 )  # fmt: skip
@@ -156,8 +158,7 @@ PARTS = st.sampled_from(["lake", "database", "..", ".", "", "x", "tmp", "\0", "~
 @example("lake/x")
 def test_a_manifest_that_names_a_file_beside_the_backup_is_refused(tmp_path_factory: Any, path: str) -> None:
     folder = tmp_path_factory.getbasetemp()
-    fields = {name: getattr(MANIFEST, name) for name in MANIFEST.__struct_fields__}
-    write_manifest(folder, Manifest(**{**fields, "files": (BackupFile(path, 1, "0"),)}))
+    write_manifest(folder, msgspec.structs.replace(MANIFEST, files=(BackupFile(path, 1, "0"),)))
     top, _, rest = path.partition("/")
     below = top in ("lake", "database") and not {*rest.split("/")} & {"..", ".", "", "\0"}
     if below:
