@@ -144,9 +144,9 @@ def test_an_option_whose_name_is_encoded_is_masked_too() -> None:
 
 
 MANIFEST = Manifest(
-    format=1, taken_at=datetime(2026, 1, 1, tzinfo=UTC), voltstream="1", server_major=15, tool_major=15, timescaledb=None,
-    encoding="UTF8", collate="C", ctype="C", partitions=1, roles=(), migrations={}, rows={}, offsets={},
-    lake="included", lake_files=0, lake_bytes=0, files=(),
+    format=1, taken_at=datetime(2026, 1, 1, tzinfo=UTC), voltstream="1", server_major=15, tool_major=15,
+    timescaledb=None, encoding="UTF8", collate="C", ctype="C", partitions=1, roles=(), migrations={}, rows={},
+    offsets={}, lake="included", lake_files=0, lake_bytes=0, files=(),
 )  # fmt: skip
 PARTS = st.sampled_from(["lake", "database", "..", ".", "", "x", "tmp", "\0", "~", "day=1"])
 
