@@ -18,6 +18,12 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 # Advisory lock, any unused number. Without it a grant on a table that another process alters fails instead of waiting.
 _LOCK_KEY: Final = 0x766F6C72
+# Since PostgreSQL 16, who makes a role may grant it, and is a member, but may not take it by that.
+_MAY_TAKE: Final = """
+SELECT pg_has_role(
+    current_user, %s, CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'MEMBER' ELSE 'SET' END
+)
+"""
 # SECURITY DEFINER functions are for roles that write: a read-only role must not drop a table through one.
 _OWN_FUNCTIONS: Final = """
 SELECT p.oid::regprocedure::text FROM pg_proc AS p
@@ -75,8 +81,7 @@ def _make_role(connection: Connection, role: str) -> None:
         made_meanwhile = contextlib.suppress(psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation)
         with made_meanwhile, connection.transaction():
             connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(role)))
-    member = "SELECT pg_has_role(current_user, %s, 'MEMBER')"
-    if connection.execute(member, (role,)).fetchone() != (True,):
+    if connection.execute(_MAY_TAKE, (role,)).fetchone() != (True,):
         connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(role)))
 
 

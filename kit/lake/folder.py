@@ -77,12 +77,6 @@ class LakeFolder:
                 raise LakeUnavailable(f"the lake has no file {path}")
             return int(info.size)
 
-    def has(self, path: str, size: int) -> bool:
-        """Whether there is a file of that many bytes."""
-        with self._unavailable(f"look at {path}"):
-            info = self.files.get_file_info(self.place_of(path))
-        return info.type is fs.FileType.File and info.size == size
-
     def rename(self, path: str, to: str) -> None:
         """Give a file its place. Where one is there already, it is replaced."""
         place = self.place_of(to)

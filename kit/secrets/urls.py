@@ -51,6 +51,11 @@ def is_login(text: str) -> bool:
     return _NOT_IN_LOGIN.search(text) is None
 
 
+def is_secret_option(name: str) -> bool:
+    """Whether the value of an option of a URL is shown to nobody."""
+    return _SECRET_OPTION.search(name) is not None
+
+
 def shown_url(text: str) -> str:
     """The URL for display, its secrets masked; of one that is not well-formed only the scheme."""
     try:
@@ -135,7 +140,7 @@ def _options(rest: str) -> list[str]:
 
 def _shown_option(option: str) -> str:
     name, mark, _ = option.partition("=")
-    return f"{name}={MASK}" if mark and _SECRET_OPTION.search(name) else option
+    return f"{name}={MASK}" if mark and is_secret_option(unquote(name)) else option
 
 
 def _secrets(text: str) -> Iterator[str]:
@@ -147,7 +152,7 @@ def _secrets(text: str) -> Iterator[str]:
         yield from _both(found["authority"].rpartition("@")[0].partition(":")[2])
         for option in _options(found["rest"]):
             name, _, value = option.partition("=")
-            if _SECRET_OPTION.search(name):
+            if is_secret_option(unquote(name)):
                 yield from _both(value)
 
 

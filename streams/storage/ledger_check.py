@@ -5,13 +5,14 @@ Readings past their retention are gone, so days that may have lost some are left
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
 import numpy as np
 import psycopg
+import pyarrow as pa
 from psycopg import sql
 
 from kit.clock import from_ms
@@ -19,7 +20,7 @@ from kit.lake.folder import LakeFolder, LakeUnavailable
 from kit.lake.parquet import read_parts
 from schemas.energy import ENERGY_SHARES
 from streams.effects import NULL_I64
-from streams.storage.lake_rows import READINGS, WINDOWS, Digest, LakeTable, Rows, from_arrow
+from streams.storage.lake_rows import READINGS, WINDOWS, Digest, Rows, from_arrow
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 Day = tuple[int, date]  # partition, and the day (UTC) of event time
@@ -113,27 +114,33 @@ def check_ledgers(
 
 def _check_file(folder: LakeFolder, file: FileOfLake, there: dict[Day, list[int]]) -> None:
     """Add its readings to those that are there. Raises LakeUnavailable, ValueError."""
-    table = next(one for one in (READINGS, WINDOWS) if one.kind == file.kind)
-    if (size := folder.size(file.path)) != file.file_bytes:
-        raise ValueError(f"{file.path} has {size:,} bytes, the catalogue says {file.file_bytes:,}")
-    digest = Digest(table)
     days: dict[Day, list[int]] = defaultdict(lambda: [0] * _FIGURES)
-    for rows in _parts(folder, table, file.path):
-        digest.add(rows)
-        if table is READINGS:
-            _add_by_day(rows, file.partition, days)
-    if (digest.rows, digest.content_hash) != (file.rows, file.content_hash):
-        raise ValueError(f"{file.path} does not have the rows that were written to it")
+    reading = file.kind == READINGS.kind
+    check_file(folder, file, (lambda rows: _add_by_day(rows, file.partition, days)) if reading else lambda _: None)
     for day, figures in days.items():
         there[day] = [a + b for a, b in zip(there[day], figures, strict=True)]
 
 
-def _parts(folder: LakeFolder, table: LakeTable, path: str) -> Iterator[Rows]:
+def check_file(folder: LakeFolder, file: FileOfLake, take: Callable[[Rows], None] = lambda _: None) -> None:
+    """Read a file of the folder. `take`: takes its rows, in parts. Raises ValueError where it is not as it was written,
+    which is said with its path; LakeUnavailable where it cannot be read."""
+    table = next(one for one in (READINGS, WINDOWS) if one.kind == file.kind)
+    if (size := folder.size(file.path)) != file.file_bytes:
+        raise ValueError(f"{file.path} has {size:,} bytes, the catalogue says {file.file_bytes:,}")
+    digest = Digest(table)
     try:
-        for part in read_parts(folder, path, table.schema.names):
-            yield from_arrow(table, part)
+        for part in read_parts(folder, file.path, table.schema.names):
+            if part.schema.types != table.schema.types:
+                raise ValueError("a column is of another type")
+            rows = from_arrow(table, part)
+            digest.add(rows)
+            take(rows)
     except KeyError as error:
-        raise ValueError(f"{path} lacks a column: {error}") from None
+        raise ValueError(f"{file.path} lacks a column: {error}") from None
+    except (ValueError, ArithmeticError, pa.ArrowException) as error:  # of what is no file of ours, or no moment
+        raise ValueError(f"{file.path} does not have the rows that were written to it: {error}") from None
+    if (digest.rows, digest.content_hash) != (file.rows, file.content_hash):
+        raise ValueError(f"{file.path} does not have the rows that were written to it")
 
 
 def _add_by_day(rows: Rows, partition: int, days: dict[Day, list[int]]) -> None:

@@ -257,7 +257,7 @@ def stand_still(*_):
     sys.stdin.read()
 restoring._finish = stand_still
 lake = LakeFolder.at({str(platform.folder / "lake-killed")!r})
-plan = restoring.RestorePlan(Path({str(platform.backup)!r}), {platform.named("restored_four")!r}, False, lake, 2)
+plan = restoring.RestorePlan(Path({str(platform.backup)!r}), {str(platform.named("restored_four"))!r}, False, lake, 2)
 restoring.restore_backup(plan, lambda *_: None)
 """
     with dropped(platform, "restored_four"):

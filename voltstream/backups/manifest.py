@@ -8,8 +8,8 @@ lake/           the lake's files by their path, where it is a folder of that mac
 import hashlib
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from pathlib import Path
-from typing import Final, Literal
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, Final, Literal
 
 import msgspec
 
@@ -21,6 +21,7 @@ DATABASE: Final = "database"
 LAKE: Final = "lake"
 _READ_BYTES: Final = 1 << 20
 _DIGEST: Final = "digest"
+_LISTED_MAX: Final = 5
 
 
 class BackupFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,7 +83,10 @@ def read_manifest(folder: Path) -> Manifest:
             )
         if digest != _digest(document):
             raise BackupFailed(f"{path}: its digest is not of what it says: it was changed or damaged")
-        return msgspec.convert(document, Manifest, strict=False)
+        manifest = msgspec.convert(document, Manifest, strict=False)
+        if outside := [repr(file.path) for file in manifest.files if not _is_below(file.path)]:
+            raise BackupFailed(f"{path}: names files that are not of the backup: {listed(outside)}")
+        return manifest
     except FileNotFoundError:
         raise BackupFailed(
             f"{folder}: no backup is there, or one that was not finished ({MANIFEST} is missing)"
@@ -91,6 +95,13 @@ def read_manifest(folder: Path) -> Manifest:
         raise BackupFailed(f"{path}: cannot be read ({error.strerror})") from None
     except (TypeError, ValueError, RecursionError) as error:
         raise BackupFailed(f"{path}: is damaged ({error})") from None
+
+
+def _is_below(path: str) -> bool:
+    """Whether it is written as `files_of` writes a file below the database's folder or the lake's."""
+    parts = PurePosixPath(path).parts
+    plain = path == "/".join(parts) and ".." not in parts and "\0" not in path
+    return plain and len(parts) > 1 and parts[0] in (DATABASE, LAKE)
 
 
 def _digest(document: dict[str, object]) -> str:
@@ -120,14 +131,24 @@ def check_files(folder: Path, manifest: Manifest, progress: Callable[[int], None
         except OSError as error:
             faults.append(f"{file.path} cannot be read ({error.strerror})")
     if faults:
-        shown = "; ".join(faults[:5]) + (f"; and {len(faults) - 5} more" if len(faults) > 5 else "")
-        raise BackupFailed(f"{folder}: the backup is damaged: {shown}. Take another one")
+        raise BackupFailed(f"{folder}: the backup is damaged: {listed(faults)}. Take another one")
+
+
+def listed(faults: list[str]) -> str:
+    """The first ones, and how many more there are."""
+    more = len(faults) - _LISTED_MAX
+    return "; ".join(faults[:_LISTED_MAX]) + (f"; and {more:,} more" if more > 0 else "")
 
 
 def _sha256(path: Path, progress: Callable[[int], None]) -> str:
-    found = hashlib.sha256()
     with path.open("rb") as file:
-        while part := file.read(_READ_BYTES):
-            found.update(part)
-            progress(len(part))
+        return sha256_of(file, progress)
+
+
+def sha256_of(file: BinaryIO, progress: Callable[[int], None] = lambda _: None) -> str:
+    """Of an open file's bytes, to its end. `progress` takes bytes read."""
+    found = hashlib.sha256()
+    while part := file.read(_READ_BYTES):
+        found.update(part)
+        progress(len(part))
     return found.hexdigest()

@@ -4,7 +4,6 @@ So a database that has its name is whole, whenever a restore was killed; what on
 """
 
 import asyncio
-import shutil
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,11 +22,12 @@ from kit.database.migrations import known_versions
 from kit.database.postgres import connect_sync, open_database, outages
 from kit.database.roles import make_roles
 from kit.errors import Unavailable
-from kit.lake.folder import TEMPORARY, LakeFolder
+from kit.lake.folder import LakeFolder
 from streams.storage.restored import begin_again, publish_completed_again
 from voltstream.backups import store
 from voltstream.backups.bus import check_bus, drop_events, in_the_way
-from voltstream.backups.manifest import DATABASE, LAKE, Manifest, check_files, read_manifest
+from voltstream.backups.lake import put_lake
+from voltstream.backups.manifest import DATABASE, Manifest, check_files, read_manifest
 from voltstream.backups.progress import Progress, adding_up
 from voltstream.backups.tools import Tools, contents_of, run_tool, tools_for
 from voltstream.errors import BackupFailed, WrongUsage
@@ -84,7 +84,7 @@ def restore_backup(plan: RestorePlan, progress: Progress) -> Restored:
         identity = store.prepared_at(plan.url) if there and not empty else None
         check_files(plan.source, manifest, adding_up(progress, "checking the backup", manifest.bytes))
         if manifest.lake == "included":
-            _put_lake(plan, manifest, progress)
+            put_lake(plan.source, manifest, plan.lake, progress)
         new = store.temporary_name(name, uuid4().hex[:8])
         store.create_database(server, new, manifest.encoding, manifest.collate, manifest.ctype)
         try:
@@ -94,7 +94,7 @@ def restore_backup(plan: RestorePlan, progress: Progress) -> Restored:
             _check_stopped(server, name)
             if plan.bus_url:
                 check_bus(plan.bus_url)
-            store.take_place(server, new, name, kept_as)
+            store.take_place(server, plan.url, new, name, kept_as)
         except BaseException:
             with suppress(psycopg.Error):  # the next restore drops it
                 store.drop_database(server, new)
@@ -253,22 +253,3 @@ async def _number_after(url: str, text: str) -> None:
             await advance(connection, given)
     finally:
         await database.close()
-
-
-def _put_lake(plan: RestorePlan, manifest: Manifest, progress: Progress) -> None:
-    """Copy the backup's files to the lake, but for those that are there. A file's name has the hash of its rows, and
-    one that nobody's catalogue has is none of the lake: whatever a restore leaves that fails does no harm."""
-    if plan.lake is None:
-        raise WrongUsage(
-            f"the backup has {manifest.lake_files:,} files of a lake: set VOLTSTREAM_LAKE_URL to where they are to be"
-        )
-    files = [file for file in manifest.files if file.path.startswith(f"{LAKE}/")]
-    copied = adding_up(progress, "copying the lake", sum(file.bytes for file in files))
-    for file in files:
-        path = file.path.removeprefix(f"{LAKE}/")
-        if not plan.lake.has(path, file.bytes):
-            temporary = f"{TEMPORARY}/{path.rpartition('/')[2]}"
-            with (plan.source / file.path).open("rb") as source, plan.lake.write(temporary) as copy:
-                shutil.copyfileobj(source, copy)
-            plan.lake.rename(temporary, path)
-        copied(file.bytes)

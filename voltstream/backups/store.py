@@ -1,11 +1,12 @@
 """The SQL of backups: what a server and a database are, and databases made, renamed and dropped."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote
 
 import psycopg
 from psycopg import sql
@@ -14,9 +15,13 @@ from psycopg.conninfo import conninfo_to_dict
 from kit.audit.entry import encoded as encoded_entries
 from kit.audit.entry import entry_of, side
 from kit.audit.recording import local_account
+from kit.database.login import SETTING
 from kit.database.postgres import connect_sync, outages
 from kit.errors import Unavailable
+from kit.secrets.text import SecretText, ca_file_of
+from kit.secrets.urls import current_url, wrong_url
 from schemas.topics import SESSION_COMPLETED, routing_key
+from voltstream.backups.ending import check_sessions, end_sessions, ending_sessions
 from voltstream.errors import BackupFailed
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -24,6 +29,10 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 _MAINTENANCE: Final = "postgres"  # the database that every server has, to be connected to while ours is renamed
 _LOCK_KEY: Final = 0x766F6C72657374  # advisory, in that database: of the one process that restores
 _NAME_BYTES_MAX: Final = 40  # of a database's name, of 63, so that a suffix fits
+# As libpq reads it, which knows no fragment; what it has for a login, `check_url` has looked at.
+_URL: Final = re.compile(r"(?P<server>[a-z]+://[^/?]*)(?:/[^?]*)?(?:\?(?P<options>.*))?", re.DOTALL)
+# PostgreSQL waits 5 s for the sessions of a database that it renames or drops, during which nobody gets in.
+_ATTEMPTS_MAX: Final = 3
 _SERVER: Final = "SELECT current_setting('server_version_num')::int / 10000"
 _DATABASE: Final = """
 SELECT current_database(), pg_encoding_to_char(encoding), datcollate, datctype,
@@ -56,9 +65,15 @@ WHERE s.ended_at IS NOT NULL AND s.last_at >= %s AND (c.id IS NULL OR c.revision
 _WAITING: Final = """
 SELECT telemetry.json_of(body) #>> '{payload,id}' FROM telemetry.outbox WHERE routing_key = %s
 """
+# Processes of the server have no login. The kind of a session is hidden from who lacks the privileges of its login.
 _OTHERS: Final = """
 SELECT coalesce(nullif(application_name, ''), 'unnamed'), count(*) FROM pg_stat_activity
-WHERE datname = %s AND pid <> pg_backend_pid() AND backend_type = 'client backend' GROUP BY 1 ORDER BY 1
+WHERE datname = %s AND pid <> pg_backend_pid() AND usesysid IS NOT NULL
+  AND coalesce(backend_type, 'client backend') = 'client backend' GROUP BY 1 ORDER BY 1
+"""
+_RIGHTS: Final = "SELECT rolname, rolsuper OR rolcreatedb FROM pg_roles WHERE rolname = current_user"
+_OWNER: Final = """
+SELECT datdba::regrole::text, pg_has_role(datdba, 'USAGE'), datallowconn FROM pg_database WHERE datname = %s
 """
 _PREPARED_AT: Final = "SELECT prepared_at FROM telemetry.storage"
 
@@ -138,30 +153,67 @@ def missing_roles(connection: Connection, roles: Sequence[str]) -> list[str]:
 # -- databases of a server --------------------------------------------------------------------------------------------
 
 
-def named_url(url: str, name: str) -> str:
-    """The URL of another database of the server."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(path=f"/{quote(name, safe='')}"))
+def named_url(url: str, name: str) -> SecretText:
+    """The URL of another database of the server, as its file has it now. Raises Unavailable, ConfigError."""
+    found = _URL.fullmatch(current_url(url, SETTING))
+    if found is None:
+        raise wrong_url(url, "write it as postgresql://host/DATABASE", SETTING)
+    options = (found["options"] or "").split("&")
+    kept = "&".join(option for option in options if unquote(option.partition("=")[0]) != "dbname")
+    text = f"{found['server']}/{quote(name, safe='')}{'?' if kept else ''}{kept}"
+    return SecretText(text, ca_file=ca_file_of(url))
 
 
 def database_name(url: str) -> str:
-    """The database that the URL names. Raises BackupFailed where it names none."""
-    name = conninfo_to_dict(url).get("dbname")
+    """The database that the URL names. Raises BackupFailed where it names none, Unavailable, ConfigError."""
+    try:
+        name = conninfo_to_dict(current_url(url, SETTING)).get("dbname")
+    except psycopg.ProgrammingError as error:
+        raise wrong_url(url, error, SETTING) from None
     if not name:
-        raise BackupFailed("VOLTSTREAM_DATABASE_URL: names no database: write it as postgresql://host/DATABASE")
+        raise BackupFailed(f"{SETTING}: names no database: write it as postgresql://host/DATABASE")
     return str(name)
 
 
 @contextmanager
 def restoring_alone(url: str) -> Iterator[Connection]:
-    """A connection to the server's maintenance database, for the one process that restores on it. Raises BackupFailed
-    where another does."""
-    with connect_sync(named_url(url, _MAINTENANCE), name="voltstream restore", autocommit=True) as connection:
+    """A connection to the server's maintenance database, for the one process that restores on it.
+
+    Raises BackupFailed where another does, and where the login lacks what a restore needs in the end.
+    """
+    name = database_name(url)
+    if name == _MAINTENANCE:
+        raise BackupFailed(f"{name} is the database from which others are renamed: restore to one of another name")
+    with _maintaining(url) as connection:
         with outages():
             (alone,) = _one(connection.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK_KEY,)))
-        if not alone:
-            raise BackupFailed("another `voltstream restore` is under way on this server; wait for it, or end it")
+            if not alone:
+                raise BackupFailed("another `voltstream restore` is under way on this server; wait for it, or end it")
+            _check_rights(connection, name)
         yield connection
+
+
+def _maintaining(url: str) -> Connection:
+    return connect_sync(named_url(url, _MAINTENANCE), name="voltstream restore", autocommit=True)
+
+
+def _check_rights(connection: Connection, name: str) -> None:
+    """Raises BackupFailed where the login may not make a database, or rename this one. One that is closed, as restores
+    of before left it when they were killed, is opened."""
+    login, makes = _one(connection.execute(_RIGHTS))
+    if not makes:
+        raise BackupFailed(f"a restore makes a new database, and the login {login} may not: give it CREATEDB")
+    there = connection.execute(_OWNER, (name,)).fetchone()
+    if there is None:
+        return
+    owner, owns, is_open = there
+    if not owns:
+        raise BackupFailed(
+            f"{name} is {owner}'s, so that the login {login} may not rename it: GRANT {owner} TO {login}"
+        )
+    if not is_open:
+        connection.execute(sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS true").format(sql.Identifier(name)))
+    check_sessions(connection, name)
 
 
 def exists(connection: Connection, name: str) -> bool:
@@ -226,38 +278,45 @@ def create_database(connection: Connection, name: str, encoding: str, collate: s
 
 def drop_database(connection: Connection, name: str) -> None:
     """Whoever is connected to it."""
-    connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+    # Not WITH (FORCE), which would end autovacuum's processes too and refuses that to whoever is no superuser.
+    for left in reversed(range(_ATTEMPTS_MAX)):
+        end_sessions(connection, [name])
+        try:
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
+            return
+        except psycopg.errors.ObjectInUse:
+            if not left:
+                raise
 
 
-def take_place(connection: Connection, new: str, name: str, old: str | None) -> None:
+def take_place(connection: Connection, url: str, new: str, name: str, old: str | None) -> None:
     """Rename `new` to `name`, and what has that name to `old`, both or neither. Whoever is connected to it is cut off.
 
-    `old` is None where there is none. Raises BackupFailed.
+    A rename locks the database, so that nobody gets in, and waits until nobody is connected. Sessions are ended beside
+    it: nothing is changed before, so a restore that is killed at any moment leaves the database as it was.
+
+    `url`: of a database of the server. `old` is None where there is none. Raises BackupFailed, Unavailable.
     """
     try:
-        if old is not None:
-            connection.execute(_allowing(name, allowed=False))  # or clients would be back before it is renamed
-            connection.execute(
-                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = %s", (name,)
-            )
-        with connection.transaction():
-            if old is not None:
-                connection.execute(_renaming(name, old))
-            connection.execute(_renaming(new, name))
-        if old is not None:
-            connection.execute(_allowing(old, allowed=True))
+        with _maintaining(url) as beside, ending_sessions(beside, [new, name]):
+            _rename(connection, [(new, name)] if old is None else [(name, old), (new, name)])
     except psycopg.Error as error:
-        if old is not None and exists(connection, name) and not exists(connection, old):
-            connection.execute(_allowing(name, allowed=True))
+        check_sessions(connection, name)
         raise BackupFailed(f"{name} cannot be replaced: {error.diag.message_primary or error}") from None
 
 
-def _renaming(old: str, new: str) -> sql.Composed:
-    return sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(old), sql.Identifier(new))
-
-
-def _allowing(name: str, *, allowed: bool) -> sql.Composed:
-    return sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS {}").format(sql.Identifier(name), sql.SQL(str(allowed)))
+def _rename(connection: Connection, names: Sequence[tuple[str, str]]) -> None:
+    for left in reversed(range(_ATTEMPTS_MAX)):
+        try:
+            with connection.transaction():
+                for old, new in names:
+                    connection.execute(
+                        sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(old), sql.Identifier(new))
+                    )
+            return
+        except psycopg.errors.ObjectInUse:
+            if not left:
+                raise
 
 
 def before_timescale(connection: Connection, version: str) -> None:

