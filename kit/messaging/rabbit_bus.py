@@ -8,7 +8,7 @@ that were never acknowledged.
 """
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
@@ -285,11 +285,16 @@ def _message_of(delivery: Delivery) -> Message:
     headers = delivery.properties.headers or {}
     return Message(
         exchange=headers.get(_EXCHANGE, delivery.exchange),
-        routing_key=headers.get(_ROUTING_KEY, delivery.routing_key),
+        routing_key=original_key(headers, delivery.routing_key),
         body=delivery.body,
         headers={key: str(value) for key, value in headers.items() if key not in _OURS and not key.startswith("x-")},
         attempt=_number(headers.get(_ATTEMPT), 1) + _number(headers.get(_DELIVERIES), 0),
     )
+
+
+def original_key(headers: Mapping[str, Any] | None, delivered_key: str) -> str:
+    """The routing key that a message was published with, whichever route it was delivered by."""
+    return str((headers or {}).get(_ROUTING_KEY, delivered_key))
 
 
 def _number(value: object, default: int) -> int:

@@ -15,6 +15,7 @@ from kit.database.embedded import EmbeddedPostgres
 from kit.lake.folder import LakeFolder
 from kit.settings import Settings, group_of
 from schemas.settings import Retention
+from voltstream.backups.bus import has_events
 from voltstream.backups.manifest import Manifest, check_files, read_manifest
 from voltstream.backups.progress import Progress as ReportProgress
 from voltstream.backups.progress import adding_up
@@ -83,8 +84,8 @@ def restore(
         bool | None,
         typer.Option(
             "--drop-events/--keep-events",
-            help="drop what waits in RabbitMQ's queues of events, which is of the database that was; "
-            "default: with --replace",
+            help="drop what waits in RabbitMQ's queues of events, which is of the database that was, and whose place "
+            "the restored one takes; default: with --replace",
             show_default=False,
         ),
     ] = None,
@@ -105,12 +106,11 @@ def restore(
     It has its name once everything is in it and counted, so that one that was interrupted is not there at all.
     """
     settings = load_settings(data_dir=data_dir)
+    bus_url = _bus_to_empty(settings, replace=replace, drop_events=drop_events)
     with ExitStack() as stack:
         # Whoever runs on a data folder would go on with what it has in memory, so the folder has to be ours.
         url = settings.database_url or stack.enter_context(EmbeddedPostgres.start(settings.data_dir)).url
         progress = stack.enter_context(_progress(as_json))
-        dropping = settings.distributed_bus and (replace if drop_events is None else drop_events)
-        bus_url = settings.rabbitmq_url if dropping else None
         plan = RestorePlan(source, url, replace, _lake_of(settings), jobs, new_log, bus_url, last_document)
         restored = restore_backup(plan, progress)
     if as_json:
@@ -161,6 +161,30 @@ def verify(
             _print_check(check, as_json)
     if wrong:
         raise PlatformFailed(f"{wrong} of the checks found what must not be")
+
+
+def _bus_to_empty(settings: Settings, *, replace: bool, drop_events: bool | None) -> str | None:
+    """The RabbitMQ whose events are to be dropped; None: they stay, or there is none. Raises WrongUsage where that
+    depends on what was not said, Unavailable.
+
+    The events of an embedded platform without brokers are in its database and its process.
+    """
+    if settings.distributed_bus:
+        if drop_events is None and not replace and has_events(settings.rabbitmq_url):
+            raise WrongUsage(
+                "RabbitMQ has events or consumers of events. Say --drop-events where the restored database takes the "
+                "place of one that is lost: they are of that one. Say --keep-events where it is a copy beside the one "
+                "that they are of"
+            )
+        return settings.rabbitmq_url if drop_events or (replace and drop_events is None) else None
+    if drop_events:
+        raise WrongUsage("--drop-events: no RabbitMQ is known: set VOLTSTREAM_RABBITMQ_URL and VOLTSTREAM_KAFKA_URL")
+    if replace and drop_events is None and settings.distributed_database:
+        raise WrongUsage(
+            "--replace: events in RabbitMQ are of the database that is replaced, and no RabbitMQ is known: set "
+            "VOLTSTREAM_RABBITMQ_URL and VOLTSTREAM_KAFKA_URL, or say --keep-events where there is none"
+        )
+    return None
 
 
 def _verify_backup(source: Path, as_json: bool) -> None:
