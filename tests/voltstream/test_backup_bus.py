@@ -42,7 +42,7 @@ def test_what_every_process_keeps_open_has_no_services_name() -> None:
     assert in_the_way([f"{name} (1)" for name in names]) == []
 
 
-# -- on RabbitMQ --------------------------------------------------------------------------------------------------------
+# -- on RabbitMQ -----------------------------------------------------------------------------------------------------
 
 
 @contextmanager

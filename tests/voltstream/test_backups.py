@@ -8,23 +8,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pika
 import psycopg
 import pytest
 from typer.testing import CliRunner, Result
 
 from kit.clock import ManualClock
 from kit.lake.folder import LakeFolder
+from kit.messaging.rabbit_bus import QUEUE_MESSAGES_MAX
 from streams.state.encoding import load_state
 from streams.state.partition import PartitionState
 from tests.private_servers import fresh_database
 from tests.streams.lake_fleet import NOW, everything, fill, move
 from tests.voltstream.platform import ENOUGH_S, ROOT, environment, readings, up
-from voltstream.backups import tools
+from voltstream.backups import restoring, tools
 from voltstream.backups.manifest import DATABASE, MANIFEST, Manifest, read_manifest, write_manifest
 from voltstream.backups.restoring import Restored, RestorePlan, restore_backup
 from voltstream.backups.store import named_url
@@ -33,6 +35,7 @@ from voltstream.backups.tools import Tools
 from voltstream.backups.verification import DataCheck, VerificationPlan, run_checks
 from voltstream.cli.main import app
 from voltstream.errors import BackupFailed, PlatformFailed, WrongUsage
+from voltstream.runtime.database import database_id_of
 
 pytestmark = pytest.mark.usefixtures("processes")
 
@@ -54,6 +57,8 @@ SELECT kind, name, CASE grantee WHEN 0 THEN 'public' ELSE grantee::regrole::text
 """
 
 
+# As the bus declares the queues of events.
+QUEUE = {"x-queue-type": "quorum", "x-overflow": "reject-publish", "x-max-length": QUEUE_MESSAGES_MAX}
 NOW_MS = int(time.time() * 1_000) - 600_000
 
 
@@ -182,6 +187,51 @@ def test_a_database_with_tables_is_replaced_only_if_told_and_then_kept(platform:
             platform.restore("restored_two", replace=True, last_document="seventeen")
 
 
+@contextmanager
+def consumer(rabbitmq_url: str, queue: str = "billing_session_completed") -> Iterator[None]:
+    """A service that takes events, whatever has become of its database."""
+    with pika.BlockingConnection(pika.URLParameters(rabbitmq_url)) as connection:
+        channel = connection.channel()
+        channel.queue_declare(queue, durable=True, arguments=QUEUE)
+        channel.basic_consume(queue, lambda *_: None)
+        yield
+
+
+@contextmanager
+def _consumer_after(monkeypatch: pytest.MonkeyPatch, step: str, rabbitmq_url: str) -> Iterator[None]:
+    """Within the block a service begins to take events after that step of a restore."""
+    done = getattr(restoring, step)
+    with ExitStack() as stack, monkeypatch.context() as patched:
+
+        def then_consumed(*arguments: Any) -> Any:
+            result = done(*arguments)
+            stack.enter_context(consumer(rabbitmq_url))
+            return result
+
+        patched.setattr(restoring, step, then_consumed)
+        yield
+
+
+def test_services_that_lost_their_database_are_seen_and_its_place_is_taken_with_its_identity(
+    platform: BackedUp, rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is connected to a database that is not there, and what services have fetched is of it."""
+    refused = pytest.raises(BackupFailed, match=r"RabbitMQ has consumers of billing_session_completed \(1\)\. Stop all")
+    with dropped(platform, "restored_lost"):
+        with consumer(rabbitmq_url), refused:
+            platform.restore("restored_lost", bus_url=rabbitmq_url)
+        with _consumer_after(monkeypatch, "_finish", rabbitmq_url), refused:
+            platform.restore("restored_lost", bus_url=rabbitmq_url)
+        assert not [name for name in platform.databases() if name.startswith("restored_lost")]
+        began = pytest.raises(BackupFailed, match=r"the database is restored, but services were started .* --replace")
+        with _consumer_after(monkeypatch, "drop_events", rabbitmq_url), began:
+            platform.restore("restored_lost", bus_url=rabbitmq_url)
+        assert platform.restore("restored_lost", bus_url=rabbitmq_url, replace=True).kept_as is not None
+        assert database_id_of(platform.named("restored_lost")) == database_id_of(platform.url), (
+            "gateways go on with its live view"
+        )
+
+
 def _flip(path: Path, at: int) -> None:
     with path.open("r+b") as file:
         file.seek(at)
@@ -251,6 +301,7 @@ def test_a_restore_that_is_killed_leaves_no_database_of_that_name_and_the_next_o
 import sys
 from pathlib import Path
 from kit.lake.folder import LakeFolder
+from kit.messaging.rabbit_bus import QUEUE_MESSAGES_MAX
 from voltstream.backups import restoring
 def stand_still(*_):
     print("there", flush=True)
@@ -374,6 +425,28 @@ def test_the_commands_say_what_they_did_for_people_and_for_machines(platform: Ba
         lines = {line["check"]: line["ok"] for line in map(json.loads, wrong.stdout.splitlines())}
         assert (lines["ledger of readings"], lines["lake"]) == (False, True)
         assert run("backup", second).exception is not None
+
+
+def test_what_becomes_of_events_is_said_where_nothing_shows_it(
+    platform: BackedUp, rabbitmq_url: str, tmp_path: Path
+) -> None:
+    database = {"VOLTSTREAM_DATABASE_URL": platform.named("restored_ten")}
+    bus = {"VOLTSTREAM_RABBITMQ_URL": rabbitmq_url, "VOLTSTREAM_KAFKA_URL": "127.0.0.1:1"}
+
+    def said(*options: str, **more: str) -> str:
+        arguments = ["restore", str(tmp_path / "none"), "--data-dir", str(tmp_path / "data"), *options]
+        settings = no_settings() | database | more
+        found = CliRunner().invoke(app, arguments, env=settings, prog_name="voltstream").exception
+        assert isinstance(found, WrongUsage | BackupFailed), found
+        return str(found)
+
+    assert "--drop-events: no RabbitMQ is known: set VOLTSTREAM_RABBITMQ_URL" in said("--drop-events")
+    assert "set VOLTSTREAM_RABBITMQ_URL and VOLTSTREAM_KAFKA_URL, or say --keep-events" in said("--replace")
+    with consumer(rabbitmq_url):
+        assert "Say --drop-events where the restored database takes the place" in said(**bus)
+        beyond = [said(option, **bus) for option in ("--keep-events", "--drop-events", "--replace")]
+    beyond += [said(), said("--keep-events"), said("--replace", "--keep-events")]
+    assert all("no backup is there" in one for one in beyond)
 
 
 def test_a_running_platform_of_a_data_folder_is_backed_up_and_goes_on_in_another_folder(

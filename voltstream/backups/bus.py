@@ -81,8 +81,8 @@ def drop_events(url: str) -> int:
     pauses_s = _pauses_s()
     until_s = time.monotonic() + max(pauses_s) + _LATE_S
     with _connected(url) as connection:
-        # The dead letters that stay are unacknowledged until its end, be it that this process dies: then RabbitMQ puts
-        # them back.
+        # Dead letters that stay are unacknowledged until this channel ends, be it that the process dies: then RabbitMQ
+        # puts them back. It does so 20 times (ATTEMPTS_MAX in kit/retry.py), and the relay takes them in between.
         letters = connection.channel()
         dropped = _purge(connection, letters)
         # These queues are of all alike, and readings may wait in them too.
