@@ -1,5 +1,6 @@
 """`voltstream backup`, `restore` and `verify`: what comes back is what was there, or nothing at all."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -130,8 +131,17 @@ def _state(url: str, partition: int) -> PartitionState:
     return load_state(partition, [bytes(body) for (body,) in bodies])
 
 
-def checked(url: str, lake: Path, retention_days: int = 0) -> dict[str, DataCheck]:
-    plan = VerificationPlan(url, LakeFolder.at(str(lake)), retention_days, ManualClock(NOW))
+def checked(
+    url: str, lake: Path, retention_days: int = 0, meanwhile: Callable[[], None] = lambda: None
+) -> dict[str, DataCheck]:
+    """Every check by its name. `meanwhile` is called instead of each wait."""
+    clock = ManualClock(NOW)
+
+    async def pause(seconds: float) -> None:
+        clock.advance(seconds)
+        await asyncio.to_thread(meanwhile)
+
+    plan = VerificationPlan(url, LakeFolder.at(str(lake)), retention_days, clock, pause=pause)
     return {check.name: check for check in run_checks(plan, _nothing)}
 
 
@@ -388,12 +398,32 @@ def test_a_session_whose_event_was_under_way_at_the_backup_is_published_again(pl
         platform.restore("restored_seven")
         url = platform.named("restored_seven")
         published = sorted(ask(url, events), key=repr)
+        lake = platform.folder / "lake-restored"
+        waiting = checked(url, lake)["charges and documents"]
+        assert (waiting.faults, waiting.figures["outcomes"]) == ([], {"drift": 0, "to_come": len(published)})
         with psycopg.connect(url) as connection:
+            connection.execute("CREATE TABLE public.kept AS SELECT * FROM telemetry.outbox")
             connection.execute("DELETE FROM telemetry.outbox")
-        charges = checked(url, platform.folder / "lake-restored")["charges and documents"]
-        assert "there is no CDR of it" in str(charges.faults)
+        charges = checked(url, lake)["charges and documents"]
+        assert len(charges.faults) == len(published)
+        assert all("there is no CDR of it" in fault for fault in charges.faults)
+
+        def publish() -> None:  # as a session that completes once what waits was looked at
+            with psycopg.connect(url) as connection:
+                connection.execute("INSERT INTO telemetry.outbox OVERRIDING SYSTEM VALUE TABLE public.kept")
+                connection.execute("DELETE FROM public.kept")
+
+        assert checked(url, lake, meanwhile=publish)["charges and documents"].figures == waiting.figures
+        with psycopg.connect(url) as connection:
+            connection.execute("DROP TABLE public.kept")
+            connection.execute("DELETE FROM telemetry.outbox")
+            connection.execute(
+                "INSERT INTO config.setting VALUES ('billing.paused', '{\"value\": true}', 1, now(), 'test', 'test')"
+            )
+        paused = checked(url, lake, meanwhile=lambda: pytest.fail("nothing is waited for"))["charges and documents"]
+        assert (paused.faults, paused.figures) == ([], waiting.figures)
         second = platform.folder / "under way"
-        take_backup(BackupPlan(url, second, LakeFolder.at(str(platform.folder / "lake-restored")), True, 2), _nothing)
+        take_backup(BackupPlan(url, second, LakeFolder.at(str(lake)), True, 2), _nothing)
         _changed(second, taken_at=NOW)  # the fleet's moments are of long ago
         platform.restore("restored_eight", second)
         found = sorted(ask(platform.named("restored_eight"), events), key=repr)

@@ -10,7 +10,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from billing.settings import PAUSED
 from kit.clock import SystemClock, format_rfc3339
+from kit.config.folder import ConfigFolder
+from kit.config.runtime import RuntimeConfig
 from kit.database.embedded import EmbeddedPostgres
 from kit.lake.folder import LakeFolder
 from kit.settings import Settings, group_of
@@ -146,7 +149,8 @@ def verify(
 ) -> None:
     """Check that all data are whole: both ledgers, every charge and document, the audit, the lake.
 
-    Reads every reading. Exits with 1 where anything is wrong, and says what.
+    Reads every reading. Exits with 1 where anything is wrong, and says what. On a running platform, charges whose event
+    is under way to billing are waited for, for a minute at most.
     """
     settings = load_settings(data_dir=data_dir)
     if backup is not None:
@@ -155,7 +159,8 @@ def verify(
     retention = group_of(settings, Retention)
     wrong = 0
     with platform_database(settings) as url, _progress(as_json) as progress:
-        plan = VerificationPlan(url, _lake_of(settings), retention.raw_retention_days, SystemClock())
+        paused = _billing_paused(settings)
+        plan = VerificationPlan(url, _lake_of(settings), retention.raw_retention_days, SystemClock(), paused)
         for check in run_checks(plan, progress):
             wrong += not check.ok
             _print_check(check, as_json)
@@ -232,6 +237,17 @@ def _summary(manifest: Manifest) -> str:
 def _lake_of(settings: Settings) -> LakeFolder | None:
     url = group_of(settings, Retention).lake_url
     return LakeFolder.at(url) if url else None
+
+
+def _billing_paused(settings: Settings) -> bool:
+    """By environment, TOML and the folder of files."""
+    config = RuntimeConfig(settings)
+    try:
+        if settings.config_dir:
+            config.apply_folder(ConfigFolder(Path(settings.config_dir), config.adjustables).look() or {})
+        return bool(config.resolved(PAUSED).value)
+    finally:
+        config.close()
 
 
 @contextmanager
