@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -36,7 +37,9 @@ from voltstream.backups.tools import Tools
 from voltstream.backups.verification import DataCheck, VerificationPlan, run_checks
 from voltstream.cli.main import app
 from voltstream.errors import BackupFailed, PlatformFailed, WrongUsage
+from voltstream.runtime.data_folder import published_address
 from voltstream.runtime.database import database_id_of
+from voltstream.settings import load_settings
 
 pytestmark = pytest.mark.usefixtures("processes")
 
@@ -462,9 +465,10 @@ def test_what_becomes_of_events_is_said_where_nothing_shows_it(
 ) -> None:
     database = {"VOLTSTREAM_DATABASE_URL": platform.named("restored_ten")}
     bus = {"VOLTSTREAM_RABBITMQ_URL": rabbitmq_url, "VOLTSTREAM_KAFKA_URL": "127.0.0.1:1"}
+    folder = tmp_path / "data"
 
     def said(*options: str, **more: str) -> str:
-        arguments = ["restore", str(tmp_path / "none"), "--data-dir", str(tmp_path / "data"), *options]
+        arguments = ["restore", str(tmp_path / "none"), "--data-dir", str(folder), *options]
         settings = no_settings() | database | more
         found = CliRunner().invoke(app, arguments, env=settings, prog_name="voltstream").exception
         assert isinstance(found, WrongUsage | BackupFailed), found
@@ -475,6 +479,12 @@ def test_what_becomes_of_events_is_said_where_nothing_shows_it(
     with consumer(rabbitmq_url):
         assert "Say --drop-events where the restored database takes the place" in said(**bus)
         beyond = [said(option, **bus) for option in ("--keep-events", "--drop-events", "--replace")]
+    with published_address(
+        load_settings(database_url=database["VOLTSTREAM_DATABASE_URL"], data_dir=folder), "http://a"
+    ):
+        assert re.search(
+            r"`voltstream up` at http://a \(process \d+\) works on .*: stop it", said("--drop-events", **bus)
+        )
     beyond += [said(), said("--keep-events"), said("--replace", "--keep-events")]
     assert all("no backup is there" in one for one in beyond)
 

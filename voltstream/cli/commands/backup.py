@@ -27,8 +27,8 @@ from voltstream.backups.taking import BackupPlan, take_backup
 from voltstream.backups.verification import DataCheck, VerificationPlan, run_checks
 from voltstream.cli.options import AsJson, DataDir
 from voltstream.cli.output import print_json, print_line, print_note
-from voltstream.errors import PlatformFailed, WrongUsage
-from voltstream.runtime.data_folder import platform_database, platform_name
+from voltstream.errors import BackupFailed, PlatformFailed, WrongUsage
+from voltstream.runtime.data_folder import platform_database, platform_name, running_platform
 from voltstream.settings import load_settings
 
 _JOBS: Final = 4  # tables at once: the largest are tables of a week, so that more have little to do
@@ -109,6 +109,8 @@ def restore(
     It has its name once everything is in it and counted, so that one that was interrupted is not there at all.
     """
     settings = load_settings(data_dir=data_dir)
+    if settings.distributed_database and (running := running_platform(settings)):  # a lost database does not show it
+        raise BackupFailed(f"{running} works on {platform_name(settings)}: stop it, and start it after the restore")
     bus_url = _bus_to_empty(settings, replace=replace, drop_events=drop_events)
     with ExitStack() as stack:
         # Whoever runs on a data folder would go on with what it has in memory, so the folder has to be ours.
