@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -14,6 +15,8 @@ from billing.documents import SubjectKind
 from billing.reconcile import DRIFTS_MAX, Drift, Finding, Report
 from kit.clock import ManualClock
 from voltstream.backups.charges_under_way import WITHIN_S, DriftFollower, EventsUnderWay, SettledDrifts
+from voltstream.cli.commands.backup import _billing_paused
+from voltstream.settings import load_settings
 
 MOMENT = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -124,3 +127,10 @@ async def test_drifts_beyond_those_listed_are_counted(paused: bool, unlisted: in
 
     settled = await DriftFollower(report, under_way, never, ManualClock(), never, lambda *_: None).run()
     assert (settled.wrong, settled.wrong_unlisted, settled.to_come) == ([], unlisted, DRIFTS_MAX + 7 - unlisted)
+
+
+def test_billing_is_paused_by_a_file_too(tmp_path: Path) -> None:
+    assert not _billing_paused(load_settings())
+    assert _billing_paused(load_settings(billing_paused=True))
+    (tmp_path / "billing.paused").write_text("true")
+    assert _billing_paused(load_settings(config_dir=str(tmp_path)))
