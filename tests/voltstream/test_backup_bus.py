@@ -1,19 +1,17 @@
 """Who has to be stopped before a database goes back, and which events do not outlive that."""
 
 import re
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
-import pika
 import pytest
-from pika.adapters.blocking_connection import BlockingChannel
 
 from kit.errors import Unavailable
 from kit.messaging.bus import DEAD_LETTER_QUEUE, DIRECT, EVENT_ID, ORIGIN_EXCHANGE, FailedMessage, Message
 from kit.messaging.rabbit_bus import RabbitBus
 from kit.retry import RetryPolicy
+from tests.voltstream.event_queues import channel_to, empty_queues
 from tests.waiting import eventually
 from voltstream import runtime
 from voltstream.backups import bus
@@ -45,30 +43,18 @@ def test_what_every_process_keeps_open_has_no_services_name() -> None:
 # -- on RabbitMQ -----------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def channel_to(url: str) -> Iterator[BlockingChannel]:
-    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
-        yield connection.channel()
-
-
 @pytest.fixture
 async def rabbit(rabbitmq_url: str) -> AsyncIterator[RabbitBus]:
-    """The queues of a platform, which are of the session and empty before and after."""
-
-    def empty() -> None:
-        with channel_to(rabbitmq_url) as channel:
-            for queue in (DEAD_LETTER_QUEUE, EVENTS, READINGS):
-                channel.queue_purge(queue)
-
+    """The queues of a platform, empty before and after."""
     made = RabbitBus(rabbitmq_url, POLICY, name="test")
     made.start()
     await made.wait_ready(60)
     for queue in (EVENTS, READINGS, OF_BEFORE):
         await made.declare(queue, DIRECT, queue.replace("_", "."))
-    empty()
+    empty_queues(rabbitmq_url)
     yield made
     await made.close()
-    empty()
+    empty_queues(rabbitmq_url)
     with channel_to(rabbitmq_url) as channel:
         channel.queue_delete(OF_BEFORE)
 

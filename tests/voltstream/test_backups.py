@@ -15,18 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import pika
 import psycopg
 import pytest
 from typer.testing import CliRunner, Result
 
 from kit.clock import ManualClock
 from kit.lake.folder import LakeFolder
-from kit.messaging.rabbit_bus import QUEUE_MESSAGES_MAX
 from streams.state.encoding import load_state
 from streams.state.partition import PartitionState
 from tests.private_servers import fresh_database
 from tests.streams.lake_fleet import NOW, everything, fill, move
+from tests.voltstream.event_queues import consumer, empty_queues
 from tests.voltstream.platform import ENOUGH_S, ROOT, environment, readings, up
 from voltstream.backups import restoring, tools
 from voltstream.backups.manifest import DATABASE, MANIFEST, Manifest, read_manifest, write_manifest
@@ -61,8 +60,7 @@ SELECT kind, name, CASE grantee WHEN 0 THEN 'public' ELSE grantee::regrole::text
 """
 
 
-# As the bus declares the queues of events.
-QUEUE = {"x-queue-type": "quorum", "x-overflow": "reject-publish", "x-max-length": QUEUE_MESSAGES_MAX}
+EVENTS = "billing_session_completed"
 NOW_MS = int(time.time() * 1_000) - 600_000
 
 
@@ -201,16 +199,6 @@ def test_a_database_with_tables_is_replaced_only_if_told_and_then_kept(platform:
 
 
 @contextmanager
-def consumer(rabbitmq_url: str, queue: str = "billing_session_completed") -> Iterator[None]:
-    """A service that takes events, whatever has become of its database."""
-    with pika.BlockingConnection(pika.URLParameters(rabbitmq_url)) as connection:
-        channel = connection.channel()
-        channel.queue_declare(queue, durable=True, arguments=QUEUE)
-        channel.basic_consume(queue, lambda *_: None)
-        yield
-
-
-@contextmanager
 def _consumer_after(monkeypatch: pytest.MonkeyPatch, step: str, rabbitmq_url: str) -> Iterator[None]:
     """Within the block a service begins to take events after that step of a restore."""
     done = getattr(restoring, step)
@@ -218,7 +206,7 @@ def _consumer_after(monkeypatch: pytest.MonkeyPatch, step: str, rabbitmq_url: st
 
         def then_consumed(*arguments: Any) -> Any:
             result = done(*arguments)
-            stack.enter_context(consumer(rabbitmq_url))
+            stack.enter_context(consumer(rabbitmq_url, EVENTS))
             return result
 
         patched.setattr(restoring, step, then_consumed)
@@ -229,9 +217,10 @@ def test_services_that_lost_their_database_are_seen_and_its_place_is_taken_with_
     platform: BackedUp, rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody is connected to a database that is not there, and what services have fetched is of it."""
+    empty_queues(rabbitmq_url)
     refused = pytest.raises(BackupFailed, match=r"RabbitMQ has consumers of billing_session_completed \(1\)\. Stop all")
     with dropped(platform, "restored_lost"):
-        with consumer(rabbitmq_url), refused:
+        with consumer(rabbitmq_url, EVENTS), refused:
             platform.restore("restored_lost", bus_url=rabbitmq_url)
         with _consumer_after(monkeypatch, "_finish", rabbitmq_url), refused:
             platform.restore("restored_lost", bus_url=rabbitmq_url)
@@ -314,7 +303,6 @@ def test_a_restore_that_is_killed_leaves_no_database_of_that_name_and_the_next_o
 import sys
 from pathlib import Path
 from kit.lake.folder import LakeFolder
-from kit.messaging.rabbit_bus import QUEUE_MESSAGES_MAX
 from voltstream.backups import restoring
 def stand_still(*_):
     print("there", flush=True)
@@ -476,15 +464,13 @@ def test_what_becomes_of_events_is_said_where_nothing_shows_it(
 
     assert "--drop-events: no RabbitMQ is known: set VOLTSTREAM_RABBITMQ_URL" in said("--drop-events")
     assert "set VOLTSTREAM_RABBITMQ_URL and VOLTSTREAM_KAFKA_URL, or say --keep-events" in said("--replace")
-    with consumer(rabbitmq_url):
+    with consumer(rabbitmq_url, EVENTS):
         assert "Say --drop-events where the restored database takes the place" in said(**bus)
         beyond = [said(option, **bus) for option in ("--keep-events", "--drop-events", "--replace")]
-    with published_address(
-        load_settings(database_url=database["VOLTSTREAM_DATABASE_URL"], data_dir=folder), "http://a"
-    ):
-        assert re.search(
-            r"`voltstream up` at http://a \(process \d+\) works on .*: stop it", said("--drop-events", **bus)
-        )
+    here = load_settings(database_url=database["VOLTSTREAM_DATABASE_URL"], data_dir=folder)
+    with published_address(here, "http://a"):
+        running = said("--drop-events", **bus)
+    assert re.search(r"`voltstream up` at http://a \(process \d+\) works on .*: stop it", running)
     beyond += [said(), said("--keep-events"), said("--replace", "--keep-events")]
     assert all("no backup is there" in one for one in beyond)
 

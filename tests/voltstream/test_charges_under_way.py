@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Never
 from uuid import UUID
 
 import pytest
@@ -122,7 +123,7 @@ async def test_drifts_beyond_those_listed_are_counted(paused: bool, unlisted: in
     async def under_way() -> EventsUnderWay:
         return EventsUnderWay(all_of_them, paused)
 
-    async def never(*_: object) -> Report:
+    async def never(*_: object) -> Never:
         raise AssertionError("nothing is looked at again")
 
     settled = await DriftFollower(report, under_way, never, ManualClock(), never, lambda *_: None).run()
