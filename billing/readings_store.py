@@ -60,10 +60,13 @@ WHERE session_key = ANY ($1::bigint[])
 """
 _COMPLETED: Final = """
 SELECT id, station_id, started_at, energy_uj, revision, session_key FROM telemetry.session_overview
-WHERE end_reason <> 0 AND started_at >= $1 AND started_at < $2 AND (started_at, session_key) > ($3, $4)
+WHERE end_reason <> 0
+"""
+_COMPLETED_IN: Final = f"""{_COMPLETED}
+AND started_at >= $1 AND started_at < $2 AND (started_at, session_key) > ($3, $4)
 ORDER BY started_at, session_key LIMIT $5
 """
-
+_COMPLETED_OF: Final = f"{_COMPLETED} AND id = ANY ($1::uuid[])"
 
 _READING: Final = ("ts_ms", "seq", "energy_mwh", "power_mw", "current_ma", "status", "part", "boot")  # StoredReading
 _MOVED: Final = (*_READING[1:], "flags")  # as the lake's files name them; there `ts` is a moment
@@ -135,12 +138,18 @@ class ReadingsStore:
     async def completed_sessions(self, start: datetime, end: datetime) -> AsyncIterator[CompletedSession]:
         """See ReadingsSource."""
         after: tuple[datetime, int] = (start, -(2**63))
-        while rows := await self._database.fetch(_COMPLETED, start, end, *after, PAGE):
+        while rows := await self._database.fetch(_COMPLETED_IN, start, end, *after, PAGE):
             for row in rows:
-                yield CompletedSession(
-                    row["id"], row["station_id"], row["started_at"], row["energy_uj"], row["revision"]
-                )
+                yield _completed(row)
             after = (rows[-1]["started_at"], rows[-1]["session_key"])
+
+    async def completed_among(self, session_ids: Sequence[UUID]) -> list[CompletedSession]:
+        """Those of these sessions that are completed."""
+        return [_completed(row) for row in await self._database.fetch(_COMPLETED_OF, session_ids)]
+
+
+def _completed(row: asyncpg.Record) -> CompletedSession:
+    return CompletedSession(row["id"], row["station_id"], row["started_at"], row["energy_uj"], row["revision"])
 
 
 def _parts(sizes: Sequence[asyncpg.Record], at_once: int) -> Iterator[list[int]]:

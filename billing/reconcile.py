@@ -65,6 +65,7 @@ class Drift:
     station_id: str
     started_at: datetime
     differences: Sequence[str]
+    behind: bool = False  # billing does not have the session's last event; the first difference says which it has
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,16 @@ class Report:
     booked_micros: Counter[str] = field(default_factory=Counter)  # incl. VAT, by currency: the sum of all documents
     derived_micros: Counter[str] = field(default_factory=Counter)  # what they should sum to
     money: list[str] = field(default_factory=list)  # documents that do not say what was paid, refunded and set off
+    behind: int = 0  # of the drifts
+
+    def add(self, outcome: Finding, drift: Drift | None) -> None:
+        """Count it, and list the drift."""
+        self.outcomes[outcome] += 1
+        if drift is None:
+            return
+        self.behind += drift.behind
+        if len(self.drifts) < DRIFTS_MAX:
+            self.drifts.append(drift)
 
     @property
     def charges(self) -> int:
@@ -126,10 +137,7 @@ class Reconciler:
         expected, done = await self._store.count_in(start, end), count(1)
 
         def note(found: tuple[Finding, Drift | None]) -> None:
-            outcome, drift = found
-            report.outcomes[outcome] += 1
-            if drift is not None and len(report.drifts) < DRIFTS_MAX:
-                report.drifts.append(drift)
+            report.add(*found)
             number = next(done)
             progress(number, max(expected, number))
 
@@ -146,20 +154,36 @@ class Reconciler:
         report.money = await self._store.money_differences(start, end)
         return report
 
+    async def again(self, subject_ids: Sequence[UUID], completed: Sequence[CompletedSession]) -> Report:
+        """The same of these subjects alone, without `money`. `completed`: their sessions, as telemetry lists them.
+
+        Raises as `run`.
+        """
+        report, recorded = Report(), await self._store.recorded(subject_ids)
+        listed = {session.id for session in completed}
+        work = [self._session(one, recorded.get(one.id), report) for one in completed]
+        work += [self._recorded(row, report, []) for id_, row in recorded.items() if id_ not in listed]
+        for found in await asyncio.gather(*work):
+            report.add(*found)
+        return report
+
     async def _session(
         self, session: CompletedSession, row: Mapping[str, Any] | None, report: Report
     ) -> tuple[Finding, Drift | None]:
         if row is None:
             known = (SubjectKind.SESSION, session.id, None, session.station_id, session.started_at)
-            return Finding.DRIFT, Drift(*known, ["completed, and there is no CDR of it (yet)"])
+            return Finding.DRIFT, Drift(*known, ["completed, and there is no CDR of it (yet)"], behind=True)
         found = []
-        if row["revision"] < session.revision:
+        behind = row["revision"] < session.revision
+        if behind:
             found.append(f"revision: stored {row['revision']}, telemetry has {session.revision} (events to come?)")
         elif row["energy_uj"] != session.energy_uj and row["decision"] != DECISION_CORRECT:
             found.append(f"energy_uj: stored {row['energy_uj']}, telemetry has {session.energy_uj}")
-        return await self._recorded(row, report, found)
+        return await self._recorded(row, report, found, behind=behind)
 
-    async def _recorded(self, row: Mapping[str, Any], report: Report, found: list[str]) -> tuple[Finding, Drift | None]:
+    async def _recorded(
+        self, row: Mapping[str, Any], report: Report, found: list[str], *, behind: bool = False
+    ) -> tuple[Finding, Drift | None]:
         status = CdrStatus(row["cdr_status"])
         if status in WAITING and len(report.uninvoiced) < DRIFTS_MAX:
             report.uninvoiced.append(_uninvoiced(row, status))
@@ -185,7 +209,7 @@ class Reconciler:
         if not found:
             return outcome, None
         known = (SubjectKind(row["subject_kind"]), row["subject_id"], row["reservation_id"], row["station_id"])
-        return Finding.DRIFT, Drift(*known, row["started_at"], found)
+        return Finding.DRIFT, Drift(*known, row["started_at"], found, behind)
 
     async def _derive(self, row: Mapping[str, Any]) -> Derived:
         tariff, zone = tariff_of(row)

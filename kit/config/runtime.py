@@ -116,9 +116,11 @@ class RuntimeConfig:
     # -- changing ---------------------------------------------------------------------------------------------------
 
     def apply_snapshot(self, snapshot: ConfigSnapshot) -> list[str]:
-        """Take over what the config service has now; the names of settings that changed. An older one is ignored."""
-        if snapshot.revision < self.snapshot.revision:
-            return []
+        """Take over what the config service has now; the names of settings that changed.
+
+        Whatever its revision is: a database that went back (a restore, a standby without the last commits) has a lower
+        one, and later gives the same ones to other changes. So the caller reads one after the other.
+        """
         self.snapshot = snapshot
         return self._resolve_all()
 

@@ -341,13 +341,18 @@ def _message_of(delivery: Delivery) -> Message:
     headers = delivery.properties.headers or {}
     return Message(
         exchange=header_text(headers.get(_EXCHANGE, delivery.exchange)),
-        routing_key=header_text(headers.get(_ROUTING_KEY, delivery.routing_key)),
+        routing_key=original_key(headers, delivery.routing_key),
         body=delivery.body,
         headers=header_texts(
             (key, value) for key, value in headers.items() if key not in _OURS and not key.startswith("x-")
         ),
         attempt=_number(headers.get(_ATTEMPT), 1) + _number(headers.get(_DELIVERIES), 0),
     )
+
+
+def original_key(headers: Mapping[str, Any] | None, delivered_key: str) -> str:
+    """The routing key that a message was published with, whichever route it was delivered by."""
+    return header_text((headers or {}).get(_ROUTING_KEY, delivered_key))
 
 
 def _number(value: object, default: int) -> int:

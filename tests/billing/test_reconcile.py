@@ -1,6 +1,7 @@
 """Laws of reconciliation: no difference where all agrees, and every one where something does not."""
 
 import random
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -10,7 +11,7 @@ import pytest
 
 from billing.invoices.store import InvoiceStore
 from billing.readings_store import ReadingsStore
-from billing.reconcile import Finding, Reconciler, Report
+from billing.reconcile import Drift, Finding, Reconciler, Report
 from tests.billing.making import LEAST, LEAST_VERSION, START, reservation, session
 from tests.billing.running import open_running
 from tests.billing.serving import CANCEL, INVOICES, Service, served
@@ -118,6 +119,29 @@ async def test_what_one_side_does_not_know_is_reported(service: Service, seed: i
     assert "no CDR" in said[never_heard.id]
     assert "no session" in said[forgotten.id]
     assert "revision" in said[behind.id]
+
+
+async def test_what_did_not_agree_is_looked_at_again_alone(service: Service, seed: int) -> None:
+    rng = random.Random(seed)
+    late, wrong, agrees = (completed(service.telemetry, readings(rng)) for _ in range(3))
+    await service.billing.deliver(wrong, agrees, reservation("R-1"))
+    service.billing.rows("UPDATE billing.cdr SET energy_uj = 5 WHERE subject_id = %s RETURNING 1", wrong.id)
+    source = ReadingsStore(service.billing.database)
+    reconciler = Reconciler(InvoiceStore(service.billing.database), source)
+
+    async def again(drifts: Sequence[Drift]) -> Report:
+        ids = [drift.subject_id for drift in drifts]
+        return await reconciler.again(ids, await source.completed_among(ids))
+
+    first = await reconciled(service)
+    assert {drift.subject_id: drift.behind for drift in first.drifts} == {late.id: True, wrong.id: False}
+    assert first.behind == 1
+    second = await again(first.drifts)
+    assert sorted(second.drifts, key=repr) == sorted(first.drifts, key=repr)
+    await service.billing.deliver(late)
+    third = await again(first.drifts)
+    assert ([drift.subject_id for drift in third.drifts], third.behind) == ([wrong.id], 0)
+    assert third.outcomes == {Finding.DRIFT: 1, Finding.AGREES: 1}
 
 
 async def test_what_people_decided_and_credited_agrees(service: Service, seed: int) -> None:

@@ -1,14 +1,16 @@
 """`voltstream backup`, `restore` and `verify`: what comes back is what was there, or nothing at all."""
 
+import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,9 @@ from streams.state.encoding import load_state
 from streams.state.partition import PartitionState
 from tests.private_servers import fresh_database
 from tests.streams.lake_fleet import NOW, everything, fill, move
+from tests.voltstream.event_queues import consumer, empty_queues
 from tests.voltstream.platform import ENOUGH_S, ROOT, environment, readings, up
-from voltstream.backups import tools
+from voltstream.backups import restoring, tools
 from voltstream.backups.manifest import DATABASE, MANIFEST, Manifest, read_manifest, write_manifest
 from voltstream.backups.restoring import Restored, RestorePlan, restore_backup
 from voltstream.backups.store import named_url
@@ -33,6 +36,9 @@ from voltstream.backups.tools import Tools
 from voltstream.backups.verification import DataCheck, VerificationPlan, run_checks
 from voltstream.cli.main import app
 from voltstream.errors import BackupFailed, PlatformFailed, WrongUsage
+from voltstream.runtime.data_folder import published_address
+from voltstream.runtime.database import database_id_of
+from voltstream.settings import load_settings
 
 pytestmark = pytest.mark.usefixtures("processes")
 
@@ -54,6 +60,7 @@ SELECT kind, name, CASE grantee WHEN 0 THEN 'public' ELSE grantee::regrole::text
 """
 
 
+EVENTS = "billing_session_completed"
 NOW_MS = int(time.time() * 1_000) - 600_000
 
 
@@ -125,8 +132,17 @@ def _state(url: str, partition: int) -> PartitionState:
     return load_state(partition, [bytes(body) for (body,) in bodies])
 
 
-def checked(url: str, lake: Path, retention_days: int = 0) -> dict[str, DataCheck]:
-    plan = VerificationPlan(url, LakeFolder.at(str(lake)), retention_days, ManualClock(NOW))
+def checked(
+    url: str, lake: Path, retention_days: int = 0, meanwhile: Callable[[], None] = lambda: None
+) -> dict[str, DataCheck]:
+    """Every check by its name. `meanwhile` is called instead of each wait."""
+    clock = ManualClock(NOW)
+
+    async def pause(seconds: float) -> None:
+        clock.advance(seconds)
+        await asyncio.to_thread(meanwhile)
+
+    plan = VerificationPlan(url, LakeFolder.at(str(lake)), retention_days, clock, pause=pause)
     return {check.name: check for check in run_checks(plan, _nothing)}
 
 
@@ -180,6 +196,42 @@ def test_a_database_with_tables_is_replaced_only_if_told_and_then_kept(platform:
         assert ask(url, "SELECT year, last FROM billing.numbering") == [(2033, 17)]
         with pytest.raises(WrongUsage, match="write a number as documents have it"):
             platform.restore("restored_two", replace=True, last_document="seventeen")
+
+
+@contextmanager
+def _consumer_after(monkeypatch: pytest.MonkeyPatch, step: str, rabbitmq_url: str) -> Iterator[None]:
+    """Within the block a service begins to take events after that step of a restore."""
+    done = getattr(restoring, step)
+    with ExitStack() as stack, monkeypatch.context() as patched:
+
+        def then_consumed(*arguments: Any) -> Any:
+            result = done(*arguments)
+            stack.enter_context(consumer(rabbitmq_url, EVENTS))
+            return result
+
+        patched.setattr(restoring, step, then_consumed)
+        yield
+
+
+def test_services_that_lost_their_database_are_seen_and_its_place_is_taken_with_its_identity(
+    platform: BackedUp, rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is connected to a database that is not there, and what services have fetched is of it."""
+    empty_queues(rabbitmq_url)
+    refused = pytest.raises(BackupFailed, match=r"RabbitMQ has consumers of billing_session_completed \(1\)\. Stop all")
+    with dropped(platform, "restored_lost"):
+        with consumer(rabbitmq_url, EVENTS), refused:
+            platform.restore("restored_lost", bus_url=rabbitmq_url)
+        with _consumer_after(monkeypatch, "_finish", rabbitmq_url), refused:
+            platform.restore("restored_lost", bus_url=rabbitmq_url)
+        assert not [name for name in platform.databases() if name.startswith("restored_lost")]
+        began = pytest.raises(BackupFailed, match=r"the database is restored, but services were started .* --replace")
+        with _consumer_after(monkeypatch, "drop_events", rabbitmq_url), began:
+            platform.restore("restored_lost", bus_url=rabbitmq_url)
+        assert platform.restore("restored_lost", bus_url=rabbitmq_url, replace=True).kept_as is not None
+        assert database_id_of(platform.named("restored_lost")) == database_id_of(platform.url), (
+            "gateways go on with its live view"
+        )
 
 
 def _flip(path: Path, at: int) -> None:
@@ -337,12 +389,32 @@ def test_a_session_whose_event_was_under_way_at_the_backup_is_published_again(pl
         platform.restore("restored_seven")
         url = platform.named("restored_seven")
         published = sorted(ask(url, events), key=repr)
+        lake = platform.folder / "lake-restored"
+        waiting = checked(url, lake)["charges and documents"]
+        assert (waiting.faults, waiting.figures["outcomes"]) == ([], {"drift": 0, "to_come": len(published)})
         with psycopg.connect(url) as connection:
+            connection.execute("CREATE TABLE public.kept AS SELECT * FROM telemetry.outbox")
             connection.execute("DELETE FROM telemetry.outbox")
-        charges = checked(url, platform.folder / "lake-restored")["charges and documents"]
-        assert "there is no CDR of it" in str(charges.faults)
+        charges = checked(url, lake)["charges and documents"]
+        assert len(charges.faults) == len(published)
+        assert all("there is no CDR of it" in fault for fault in charges.faults)
+
+        def publish() -> None:  # as a session that completes once what waits was looked at
+            with psycopg.connect(url) as connection:
+                connection.execute("INSERT INTO telemetry.outbox OVERRIDING SYSTEM VALUE TABLE public.kept")
+                connection.execute("DELETE FROM public.kept")
+
+        assert checked(url, lake, meanwhile=publish)["charges and documents"].figures == waiting.figures
+        with psycopg.connect(url) as connection:
+            connection.execute("DROP TABLE public.kept")
+            connection.execute("DELETE FROM telemetry.outbox")
+            connection.execute(
+                "INSERT INTO config.setting VALUES ('billing.paused', '{\"value\": true}', 1, now(), 'test', 'test')"
+            )
+        paused = checked(url, lake, meanwhile=lambda: pytest.fail("nothing is waited for"))["charges and documents"]
+        assert (paused.faults, paused.figures) == ([], waiting.figures)
         second = platform.folder / "under way"
-        take_backup(BackupPlan(url, second, LakeFolder.at(str(platform.folder / "lake-restored")), True, 2), _nothing)
+        take_backup(BackupPlan(url, second, LakeFolder.at(str(lake)), True, 2), _nothing)
         _changed(second, taken_at=NOW)  # the fleet's moments are of long ago
         platform.restore("restored_eight", second)
         found = sorted(ask(platform.named("restored_eight"), events), key=repr)
@@ -374,6 +446,33 @@ def test_the_commands_say_what_they_did_for_people_and_for_machines(platform: Ba
         lines = {line["check"]: line["ok"] for line in map(json.loads, wrong.stdout.splitlines())}
         assert (lines["ledger of readings"], lines["lake"]) == (False, True)
         assert run("backup", second).exception is not None
+
+
+def test_what_becomes_of_events_is_said_where_nothing_shows_it(
+    platform: BackedUp, rabbitmq_url: str, tmp_path: Path
+) -> None:
+    database = {"VOLTSTREAM_DATABASE_URL": platform.named("restored_ten")}
+    bus = {"VOLTSTREAM_RABBITMQ_URL": rabbitmq_url, "VOLTSTREAM_KAFKA_URL": "127.0.0.1:1"}
+    folder = tmp_path / "data"
+
+    def said(*options: str, **more: str) -> str:
+        arguments = ["restore", str(tmp_path / "none"), "--data-dir", str(folder), *options]
+        settings = no_settings() | database | more
+        found = CliRunner().invoke(app, arguments, env=settings, prog_name="voltstream").exception
+        assert isinstance(found, WrongUsage | BackupFailed), found
+        return str(found)
+
+    assert "--drop-events: no RabbitMQ is known: set VOLTSTREAM_RABBITMQ_URL" in said("--drop-events")
+    assert "set VOLTSTREAM_RABBITMQ_URL and VOLTSTREAM_KAFKA_URL, or say --keep-events" in said("--replace")
+    with consumer(rabbitmq_url, EVENTS):
+        assert "Say --drop-events where the restored database takes the place" in said(**bus)
+        beyond = [said(option, **bus) for option in ("--keep-events", "--drop-events", "--replace")]
+    here = load_settings(database_url=database["VOLTSTREAM_DATABASE_URL"], data_dir=folder)
+    with published_address(here, "http://a"):
+        running = said("--drop-events", **bus)
+    assert re.search(r"`voltstream up` at http://a \(process \d+\) works on .*: stop it", running)
+    beyond += [said(), said("--keep-events"), said("--replace", "--keep-events")]
+    assert all("no backup is there" in one for one in beyond)
 
 
 def test_a_running_platform_of_a_data_folder_is_backed_up_and_goes_on_in_another_folder(

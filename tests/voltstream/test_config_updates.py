@@ -95,6 +95,69 @@ async def test_an_event_twice_late_or_of_nonsense_is_a_read_and_no_more(database
         await bus.close()
 
 
+async def test_a_database_that_went_back_is_followed(database_url: str) -> None:
+    """A gateway goes on while its database is restored: it knew revision 3, and the database is at 1 again."""
+    await asyncio.to_thread(bring_up_to_date, database_url, 2)
+    put(database_url, SETTLE, 100)
+    async with following(database_url) as (config, updates, registry):
+        before = _config_rows(database_url)
+        put(database_url, SETTLE, 110)
+        put(database_url, LIMIT, 7)
+        await updates.read()
+        assert (config.resolved(SETTLE).value, config.resolved(LIMIT).value) == (110, 7)
+        _go_back(database_url, before)
+        await updates.read()
+        assert (config.resolved(SETTLE).value, config.resolved(LIMIT).source) == (100, "default")
+        assert registry.get_sample_value("config_revision") == 1
+        put(database_url, SETTLE, 120)
+        await updates.read()
+        assert config.resolved(SETTLE).value == 120
+
+
+def _config_rows(url: str) -> tuple[int, str]:
+    with psycopg.connect(url) as connection:
+        row = connection.execute("SELECT revision, document FROM config.revision, config.setting").fetchone()
+    assert row is not None
+    return row[0], json.dumps(row[1])
+
+
+def _go_back(url: str, rows: tuple[int, str]) -> None:
+    with psycopg.connect(url) as connection:
+        connection.execute("UPDATE config.revision SET revision = %s", rows[:1])
+        connection.execute("DELETE FROM config.setting WHERE name <> %s", (SETTLE,))
+        connection.execute("UPDATE config.setting SET document = %s, version = 1", rows[1:])
+
+
+class InTurn:
+    """A database that answers when it is told to, in any order."""
+
+    def __init__(self) -> None:
+        self.asked: list[asyncio.Future[dict[str, object]]] = []
+
+    async def fetchrow(self, _: str) -> dict[str, object]:
+        self.asked.append(asyncio.get_running_loop().create_future())
+        return await self.asked[-1]
+
+    async def answer(self, number: int, value: int) -> None:
+        await eventually(lambda: len(self.asked) >= number)
+        settings = json.dumps({SETTLE: {"value": value, "version": number}})
+        self.asked[number - 1].set_result({"revision": number, "settings": settings})
+
+
+async def test_an_answer_of_before_does_not_replace_a_later_one() -> None:
+    database: Any = InTurn()
+    config = RuntimeConfig(load_settings())
+    updates = ConfigUpdates(config, database, CollectorRegistry())
+    first, second = (asyncio.create_task(updates.read()) for _ in range(2))
+    await eventually(lambda: database.asked)
+    assert len(database.asked) == 1, "one question after the other"
+    await database.answer(1, 90)
+    await database.answer(2, 120)
+    await asyncio.gather(first, second)
+    assert config.resolved(SETTLE).value == 120
+    config.close()
+
+
 async def test_a_folder_is_followed_and_the_service_is_before_it(database_url: str, tmp_path: Path) -> None:
     await asyncio.to_thread(bring_up_to_date, database_url, 2)
     (tmp_path / SETTLE).write_text("90")

@@ -1,22 +1,22 @@
 """Events of a time that is no more: what waits in RabbitMQ's queues when the database goes back.
 
 They tell of what the restored database does not know, and a session's event has the id of the one that will be made
-again, so that a consumer would take the wrong one and drop the right one. Readings are in queues of gateways and
-bridges and stay.
+again, so that a consumer would take the wrong one and drop the right one. Readings stay: those in queues of gateways
+and bridges, and those of gateways that failed and are dead letters.
 """
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, NamedTuple
 
 import pika
-from pika.adapters.blocking_connection import BlockingConnection
+from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
 from kit.errors import Unavailable
 from kit.messaging.bus import DEAD_LETTER_QUEUE
-from kit.messaging.rabbit_bus import delay_queue
+from kit.messaging.rabbit_bus import delay_queue, original_key
 from kit.messaging.rabbit_connection import rabbit_parameters
 from kit.retry import load_retry_policy
 from kit.secrets.text import current
@@ -29,6 +29,13 @@ _POLL_S: Final = 0.5
 _LATE_S: Final = 2.0  # for a message to go from one queue to another
 
 
+class QueueLength(NamedTuple):
+    """Messages that are ready in a queue, and its consumers, which may have fetched others."""
+
+    ready: int
+    consumers: int
+
+
 def in_the_way(connected: list[str]) -> list[str]:
     """Of those connected to the database, the services that have to be stopped before it goes back: what they have
     fetched or computed they would handle afterwards."""
@@ -38,35 +45,53 @@ def in_the_way(connected: list[str]) -> list[str]:
 
 def event_queues() -> set[str]:
     """Every queue of events of a service, but for those of processes, which end with them."""
-    queues = {
+    return {*_queues(going_on=False), DEAD_LETTER_QUEUE}
+
+
+def _queues(*, going_on: bool) -> set[str]:
+    """Queues of the services that may go on while a database goes back, or of the others."""
+    return {
         queue_of(service, consumes)
         for service in all_services()
-        if service.name not in MAY_GO_ON
+        if (service.name in MAY_GO_ON) is going_on
         for consumes in service.consumes
     }
-    return {*queues, DEAD_LETTER_QUEUE}
 
 
-def check_bus(url: str) -> None:
-    """Raises Unavailable, ConfigError, where RabbitMQ does not answer."""
-    with _connected(url):
-        pass
+def consumed_queues(url: str) -> list[str]:
+    """Queues of events that services consume now, whether they reach the database or not: `dead_letters (1)`. Raises
+    Unavailable, ConfigError, where RabbitMQ does not answer."""
+    return [f"{queue} ({length.consumers})" for queue, length in _lengths(url).items() if length.consumers]
+
+
+def has_events(url: str) -> bool:
+    """Whether a service consumes events, or some wait for one. Raises as `consumed_queues`."""
+    return any(length.ready or length.consumers for length in _lengths(url).values())
+
+
+def _lengths(url: str) -> dict[str, QueueLength]:
+    with _connected(url) as connection:
+        return {queue: _length(connection, queue) for queue in sorted(event_queues())}
 
 
 def drop_events(url: str) -> int:
-    """Empty them, once what waits for another attempt has come back to them; how many events were in them. Blocks, for
-    half a minute at most. Raises Unavailable, ConfigError."""
+    """Empty the queues of events, once what waits for another attempt has come back to them; how many were in them.
+    Blocks: for half a minute at most for those, and for a second for 1,000 dead letters. Raises Unavailable,
+    ConfigError."""
     pauses_s = _pauses_s()
     until_s = time.monotonic() + max(pauses_s) + _LATE_S
     with _connected(url) as connection:
-        dropped = _purge(connection)
+        # Dead letters that stay are unacknowledged until this channel ends, be it that the process dies: then RabbitMQ
+        # puts them back. It does so 20 times (ATTEMPTS_MAX in kit/retry.py), and the relay takes them in between.
+        letters = connection.channel()
+        dropped = _purge(connection, letters)
         # These queues are of all alike, and readings may wait in them too.
-        while any(_waiting(connection, delay_queue(pause_s)) for pause_s in pauses_s):
+        while any(_length(connection, delay_queue(pause_s)).ready for pause_s in pauses_s):
             if time.monotonic() > until_s:
                 break
             connection.sleep(_POLL_S)
-            dropped += _purge(connection)
-        return dropped + _purge(connection)
+            dropped += _purge(connection, letters)
+        return dropped + _purge(connection, letters)
 
 
 @contextmanager
@@ -85,9 +110,9 @@ def _pauses_s() -> set[float]:
     return {pause_s for policy in of_queues for pause_s in (*policy.pauses_s(), policy.ceiling_s)}
 
 
-def _purge(connection: BlockingConnection) -> int:
-    dropped = 0
-    for queue in sorted(event_queues()):
+def _purge(connection: BlockingConnection, letters: BlockingChannel) -> int:
+    dropped = _drop_letters(connection, letters)
+    for queue in sorted(event_queues() - {DEAD_LETTER_QUEUE}):
         channel = connection.channel()
         try:
             dropped += channel.queue_purge(queue).method.message_count
@@ -97,11 +122,27 @@ def _purge(connection: BlockingConnection) -> int:
     return dropped
 
 
-def _waiting(connection: BlockingConnection, queue: str) -> int:
+def _drop_letters(connection: BlockingConnection, letters: BlockingChannel) -> int:
+    """Drop the dead letters of events, and keep those of readings, unacknowledged by the channel `letters`; how many
+    were dropped."""
+    kept, dropped = _queues(going_on=True), 0
+    if not _length(connection, DEAD_LETTER_QUEUE).ready:  # or there is no such queue
+        return 0
+    while True:
+        method, properties, _ = letters.basic_get(DEAD_LETTER_QUEUE)
+        if method is None or properties is None:
+            return dropped
+        if original_key(properties.headers, method.routing_key or "") not in kept:
+            letters.basic_ack(method.delivery_tag or 0)
+            dropped += 1
+
+
+def _length(connection: BlockingConnection, queue: str) -> QueueLength:
+    """Of a queue that is not there both are 0."""
     channel = connection.channel()
     try:
-        waiting: int = channel.queue_declare(queue, passive=True).method.message_count
+        found = channel.queue_declare(queue, passive=True).method
     except ChannelClosedByBroker:
-        return 0
+        return QueueLength(0, 0)
     channel.close()
-    return waiting
+    return QueueLength(found.message_count, found.consumer_count)

@@ -25,7 +25,7 @@ from kit.errors import Unavailable
 from kit.lake.folder import LakeFolder
 from streams.storage.restored import begin_again, publish_completed_again
 from voltstream.backups import store
-from voltstream.backups.bus import check_bus, drop_events, in_the_way
+from voltstream.backups.bus import consumed_queues, drop_events, in_the_way
 from voltstream.backups.lake import put_lake
 from voltstream.backups.manifest import DATABASE, Manifest, check_files, read_manifest
 from voltstream.backups.progress import Progress, adding_up
@@ -39,6 +39,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 # a comment that only a superuser may write.
 _LEFT_OUT: Final = (" DEFAULT ACL ", " EXTENSION ", " COMMENT - EXTENSION ")
 
+_GO_ON: Final = "gateways and bridges may go on, they keep readings in RabbitMQ and Kafka meanwhile"
 # As long as every inbox knows the event again (events.inbox_retention is 30 days at least).
 _PUBLISHED_AGAIN: Final = timedelta(days=29)
 
@@ -70,7 +71,7 @@ class Restored:
 
 def restore_backup(plan: RestorePlan, progress: Progress) -> Restored:
     """Blocks. Raises BackupFailed, WrongUsage, ConfigError, Unavailable; then the database is as it was, unless the
-    message says that RabbitMQ went away at the very end."""
+    message says that it is restored and its events were not dropped."""
     manifest = read_manifest(plan.source)
     _check_version(manifest)
     name = store.database_name(plan.url)
@@ -80,7 +81,7 @@ def restore_backup(plan: RestorePlan, progress: Progress) -> Restored:
         there = store.exists(server, name)
         empty = there and store.is_empty(plan.url)
         _check_target(plan, name, there and not empty)
-        _check_stopped(server, name)
+        _check_stopped(plan, server, name)
         identity = store.prepared_at(plan.url) if there and not empty else None
         check_files(plan.source, manifest, adding_up(progress, "checking the backup", manifest.bytes))
         if manifest.lake == "included":
@@ -91,9 +92,7 @@ def restore_backup(plan: RestorePlan, progress: Progress) -> Restored:
             made = _fill(plan, manifest, tools, store.named_url(plan.url, new), progress)
             applied = _finish(plan, manifest, store.named_url(plan.url, new), identity)
             kept_as = store.kept_name(name, datetime.now(UTC)) if there else None
-            _check_stopped(server, name)
-            if plan.bus_url:
-                check_bus(plan.bus_url)
+            _check_stopped(plan, server, name)
             store.take_place(server, plan.url, new, name, kept_as)
         except BaseException:
             with suppress(psycopg.Error):  # the next restore drops it
@@ -111,20 +110,32 @@ def _drop_events(plan: RestorePlan) -> int:
     if plan.bus_url is None:
         return 0
     try:
-        return drop_events(plan.bus_url)
+        dropped, consumed = drop_events(plan.bus_url), consumed_queues(plan.bus_url)
     except Unavailable as error:
         raise BackupFailed(
             f"the database is restored, but {error}. Do not start services: those events are of the database that was. "
             "Once RabbitMQ answers, run the same restore again, with --replace"
         ) from None
+    if consumed:
+        raise BackupFailed(
+            "the database is restored, but services were started before the events of the database that was had been "
+            f"dropped, and may have handled some: RabbitMQ has consumers of {', '.join(consumed)}. Stop them, and run "
+            "the same restore again, with --replace"
+        )
+    return dropped
 
 
-def _check_stopped(server: Connection, name: str) -> None:
-    """Raises BackupFailed where services work on the database that is to be replaced."""
+def _check_stopped(plan: RestorePlan, server: Connection, name: str) -> None:
+    """Raises BackupFailed where services work on the database that is to be replaced, or, where its events are dropped,
+    take events from RabbitMQ: of a database that is lost nobody is connected to it. Raises Unavailable."""
     if found := in_the_way(store.connected(server, name)):
         raise BackupFailed(
-            f"services work on {name}: {', '.join(found)}. Stop them, and start them after the restore; "
-            "gateways and bridges may go on, they keep readings in RabbitMQ and Kafka meanwhile"
+            f"services work on {name}: {', '.join(found)}. Stop them, and start them after the restore; {_GO_ON}"
+        )
+    if plan.bus_url is not None and (consumed := consumed_queues(plan.bus_url)):
+        raise BackupFailed(
+            f"services run, with events in memory that are of the database that was: RabbitMQ has consumers of "
+            f"{', '.join(consumed)}. Stop all services, and start them after the restore; {_GO_ON}"
         )
 
 
@@ -214,8 +225,13 @@ def _compare(wanted: dict[str, int], found: dict[str, int]) -> None:
 
 
 def _finish(plan: RestorePlan, manifest: Manifest, url: str, identity: datetime | None) -> list[str]:
-    """Bring it up to this version, and shut out whoever worked on the database that was backed up."""
+    """Bring it up to this version, and shut out whoever worked on the database that was backed up.
+
+    `identity`: of the database that is replaced; None: there is none.
+    """
     applied = bring_up_to_date(url, manifest.partitions)
+    if identity is None and plan.bus_url is not None:  # the one that was backed up is lost, and this takes its place
+        identity = store.prepared_at(url)
     with connect_sync(url, name="voltstream restore") as connection, outages(), connection.transaction():
         begin_again(connection, identity=identity, new_log=plan.new_log)
         # Events that had left their outbox and that nobody had handled yet are in no backup. Of money none may be lost.

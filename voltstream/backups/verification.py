@@ -1,31 +1,40 @@
 """Whether a platform's data are whole and true, by programs that did not write them: as it runs, or after a restore.
 
-Each check is of one snapshot. What the platform still has to do (events in an outbox, frames in the log) is no fault.
+The ledgers, the audit, and what was paid of documents are each checked in one snapshot. Charges are not: they are
+computed for as long as it takes, so what does not agree is looked at again. What the platform still has to do (events
+in an outbox or under way to billing, frames in the log) is no fault.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+from uuid import UUID
 
 from api.audit.sealing import verify as verify_audit
 from billing.declaration import SERVICE as BILLING
 from billing.invoices.store import InvoiceStore
 from billing.readings_store import ReadingsStore
-from billing.reconcile import Drift, Finding, Reconciler
+from billing.reconcile import Drift, Finding, Reconciler, Report
+from billing.settings import PAUSED, BillingSettings
 from kit.clock import Clock
+from kit.config.adjustable import adjustables_of
+from kit.config.values import resolve
 from kit.database.migrations import status
 from kit.database.postgres import Database, connect_sync, open_database, outages
 from kit.lake.folder import LakeFolder
 from kit.lake.reader import LakeReader
 from streams.storage.ledger_check import LedgerCheck, check_ledgers
+from voltstream.backups.charges_under_way import DriftFollower, EventsUnderWay
 from voltstream.backups.progress import Progress
 from voltstream.backups.store import sessions_to_be_published
+from voltstream.runtime.config_updates import read_snapshot
 from voltstream.runtime.database import sources_of
 from voltstream.services import all_services
 
+T = TypeVar("T")
 _ALL: Final = (datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
 
 
@@ -52,6 +61,8 @@ class VerificationPlan:
     lake: LakeFolder | None
     retention_days: int  # of raw readings; 0: all are kept
     clock: Clock
+    billing_paused: bool = False  # by the settings of this process; what operators have set is before it
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep  # for so many seconds of the clock
 
 
 def run_checks(plan: VerificationPlan, progress: Progress) -> Iterator[DataCheck]:
@@ -62,9 +73,7 @@ def run_checks(plan: VerificationPlan, progress: Progress) -> Iterator[DataCheck
         return
     yield from _ledgers(plan, progress)
     yield asyncio.run(_with_database(plan.url, None, _audit))
-    with connect_sync(plan.url, name="voltstream verify", autocommit=True) as connection, outages():
-        waiting = sessions_to_be_published(connection)
-    charges = partial(_charges, lake=plan.lake, waiting=waiting, progress=progress)
+    charges = partial(_charges, plan=plan, progress=progress)
     yield asyncio.run(_with_database(plan.url, BILLING.role, charges))
 
 
@@ -111,22 +120,41 @@ async def _audit(database: Database) -> DataCheck:
     return DataCheck("audit", said, {"entries": found.entries, "blocks": found.blocks}, faults)
 
 
-async def _charges(database: Database, *, lake: LakeFolder | None, waiting: set[str], progress: Progress) -> DataCheck:
-    """Every charge derived again from the stored readings, by the program that did not price it in the stream.
+async def _charges(database: Database, *, plan: VerificationPlan, progress: Progress) -> DataCheck:
+    """Every charge derived again from the stored readings, by the program that did not price it in the stream."""
+    source = ReadingsStore(database, LakeReader(plan.lake))
+    reconciler = Reconciler(InvoiceStore(database), source)
+    report = await reconciler.run(*_ALL, lambda done, total: progress("computing charges", done, total))
 
-    `waiting`: sessions whose event is still to be published, of which billing knows nothing, or not the last.
-    """
-    source = ReadingsStore(database, LakeReader(lake))
-    report = await Reconciler(InvoiceStore(database), source).run(
-        *_ALL, lambda done, total: progress("computing charges", done, total)
-    )
-    drifts = [drift for drift in report.drifts if str(drift.subject_id) not in waiting]
+    async def again(subject_ids: Sequence[UUID]) -> Report:
+        return await reconciler.again(subject_ids, await source.completed_among(subject_ids))
+
+    follower = DriftFollower(report, partial(_events_under_way, plan), again, plan.clock, plan.pause, progress)
+    settled = await follower.run()
     outcomes = {outcome.value: report.outcomes[outcome] for outcome in Finding if report.outcomes[outcome]}
-    if to_come := len(report.drifts) - len(drifts):
-        outcomes |= {Finding.DRIFT.value: len(drifts), "to_come": to_come}
+    if settled.to_come:
+        wrong = len(settled.wrong) + settled.wrong_unlisted
+        outcomes |= {Finding.DRIFT.value: wrong, "to_come": settled.to_come}
     said = ", ".join(f"{number:,} {outcome}" for outcome, number in outcomes.items() if number) or "there are none"
-    figures = {"charges": report.charges, "outcomes": outcomes}
-    return DataCheck("charges and documents", said, figures, [*map(_described, drifts), *report.money])
+    faults = [*map(_described, settled.wrong), *report.money]
+    if settled.wrong_unlisted:
+        faults.append(f"{settled.wrong_unlisted:,} more charges that do not agree")
+    return DataCheck("charges and documents", said, {"charges": report.charges, "outcomes": outcomes}, faults)
+
+
+async def _events_under_way(plan: VerificationPlan) -> EventsUnderWay:
+    snapshot = await _with_database(plan.url, None, read_snapshot)
+    paused = adjustables_of(BillingSettings)[PAUSED]
+    try:
+        is_paused = bool(resolve(paused, plan.billing_paused, None, snapshot).value)
+    except ValueError:  # set by another version: it does not pause billing of this one either
+        is_paused = plan.billing_paused
+    return EventsUnderWay(await asyncio.to_thread(_waiting, plan.url), is_paused)
+
+
+def _waiting(url: str) -> set[str]:
+    with connect_sync(url, name="voltstream verify", autocommit=True) as connection, outages():
+        return sessions_to_be_published(connection)
 
 
 def _described(drift: Drift) -> str:
@@ -134,10 +162,9 @@ def _described(drift: Drift) -> str:
     return f"{drift.kind} {what} at {drift.station_id}: {'; '.join(drift.differences)}"
 
 
-async def _with_database(url: str, role: str | None, work: Callable[[Database], Any]) -> DataCheck:
+async def _with_database(url: str, role: str | None, work: Callable[[Database], Awaitable[T]]) -> T:
     database = await open_database(url, name="voltstream verify", role=role, connections_max=4)
     try:
-        found: DataCheck = await work(database)
-        return found
+        return await work(database)
     finally:
         await database.close()

@@ -42,6 +42,7 @@ class ConfigUpdates:
         self._config = config
         self._database = database
         self._failed = asyncio.Event()  # the last read did: try again soon
+        self._reading = asyncio.Lock()  # one after the other, so that what is read last is what the database has now
         revision = Gauge("config_revision", "Revision of the configuration in force here", registry=registry)
         revision.set_function(lambda: config.snapshot.revision)
         stale = Gauge("config_stale", "1 while the configuration cannot be read: the last one stays", registry=registry)
@@ -49,17 +50,18 @@ class ConfigUpdates:
 
     async def read(self) -> None:
         """Take over what operators have set. Where the database does not answer, what was read last stays."""
-        try:
-            snapshot = await read_snapshot(self._database)
-        except (Unavailable, asyncpg.PostgresError) as error:
-            if not self._failed.is_set():
-                _log.warning("config_unreachable", error=str(error), revision=self._config.snapshot.revision)
-            self._failed.set()
-            self._config.stale(str(error))
-            return
-        self._failed.clear()
-        self._config.stale("")
-        self._config.apply_snapshot(snapshot)
+        async with self._reading:
+            try:
+                snapshot = await read_snapshot(self._database)
+            except (Unavailable, asyncpg.PostgresError) as error:
+                if not self._failed.is_set():
+                    _log.warning("config_unreachable", error=str(error), revision=self._config.snapshot.revision)
+                self._failed.set()
+                self._config.stale(str(error))
+                return
+            self._failed.clear()
+            self._config.stale("")
+            self._config.apply_snapshot(snapshot)
 
     async def receive(self, _message: Message) -> None:
         """config.updated.v1: whatever it says, read all of it, so that order and repetition do not matter."""

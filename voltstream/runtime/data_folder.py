@@ -73,16 +73,31 @@ def platform_url(settings: Settings) -> str:
 
     Raises PlatformFailed where the one that wrote its address was killed.
     """
-    entry = read_entries(settings, _ADDRESS_FILE).get(database_key(settings))
-    match entry:
-        case {"url": str(url), "pid": int(pid), "started_s": int() | float() as started_s}:
-            if _runs(pid, started_s):
-                return url
+    match _published(settings):
+        case url, _, True:
+            return url
+        case url, pid, _:
             raise PlatformFailed(
                 f"the platform of {settings.data_dir} was at {url} and is gone (process {pid}): "
                 f"start `voltstream up`, or {_NAME_ANOTHER}"
             )
     return f"http://{settings.host}:{settings.port}"
+
+
+def running_platform(settings: Settings) -> str | None:
+    """The `voltstream up` that runs on this data folder with this database, for people; None: there is none."""
+    match _published(settings):
+        case url, pid, True:
+            return f"`voltstream up` at {url} (process {pid})"
+    return None
+
+
+def _published(settings: Settings) -> tuple[str, int, bool] | None:
+    """The address in the data folder, the process that wrote it, and whether that runs."""
+    match read_entries(settings, _ADDRESS_FILE).get(database_key(settings)):
+        case {"url": str(url), "pid": int(pid), "started_s": int() | float() as started_s}:
+            return url, pid, _runs(pid, started_s)
+    return None
 
 
 @contextmanager

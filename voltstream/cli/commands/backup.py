@@ -10,11 +10,15 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from billing.settings import PAUSED
 from kit.clock import SystemClock, format_rfc3339
+from kit.config.folder import ConfigFolder
+from kit.config.runtime import RuntimeConfig
 from kit.database.embedded import EmbeddedPostgres
 from kit.lake.folder import LakeFolder
 from kit.settings import Settings, group_of
 from schemas.settings import Retention
+from voltstream.backups.bus import has_events
 from voltstream.backups.manifest import Manifest, check_files, read_manifest
 from voltstream.backups.progress import Progress as ReportProgress
 from voltstream.backups.progress import adding_up
@@ -23,8 +27,8 @@ from voltstream.backups.taking import BackupPlan, take_backup
 from voltstream.backups.verification import DataCheck, VerificationPlan, run_checks
 from voltstream.cli.options import AsJson, DataDir
 from voltstream.cli.output import print_json, print_line, print_note
-from voltstream.errors import PlatformFailed, WrongUsage
-from voltstream.runtime.data_folder import platform_database, platform_name
+from voltstream.errors import BackupFailed, PlatformFailed, WrongUsage
+from voltstream.runtime.data_folder import platform_database, platform_name, running_platform
 from voltstream.settings import load_settings
 
 _JOBS: Final = 4  # tables at once: the largest are tables of a week, so that more have little to do
@@ -83,8 +87,8 @@ def restore(
         bool | None,
         typer.Option(
             "--drop-events/--keep-events",
-            help="drop what waits in RabbitMQ's queues of events, which is of the database that was; "
-            "default: with --replace",
+            help="drop what waits in RabbitMQ's queues of events, which is of the database that was, and whose place "
+            "the restored one takes; default: with --replace",
             show_default=False,
         ),
     ] = None,
@@ -105,12 +109,13 @@ def restore(
     It has its name once everything is in it and counted, so that one that was interrupted is not there at all.
     """
     settings = load_settings(data_dir=data_dir)
+    if settings.distributed_database and (running := running_platform(settings)):  # a lost database does not show it
+        raise BackupFailed(f"{running} works on {platform_name(settings)}: stop it, and start it after the restore")
+    bus_url = _bus_to_empty(settings, replace=replace, drop_events=drop_events)
     with ExitStack() as stack:
         # Whoever runs on a data folder would go on with what it has in memory, so the folder has to be ours.
         url = settings.database_url or stack.enter_context(EmbeddedPostgres.start(settings.data_dir)).url
         progress = stack.enter_context(_progress(as_json))
-        dropping = settings.distributed_bus and (replace if drop_events is None else drop_events)
-        bus_url = settings.rabbitmq_url if dropping else None
         plan = RestorePlan(source, url, replace, _lake_of(settings), jobs, new_log, bus_url, last_document)
         restored = restore_backup(plan, progress)
     if as_json:
@@ -146,7 +151,8 @@ def verify(
 ) -> None:
     """Check that all data are whole: both ledgers, every charge and document, the audit, the lake.
 
-    Reads every reading. Exits with 1 where anything is wrong, and says what.
+    Reads every reading. Exits with 1 where anything is wrong, and says what. On a running platform, charges whose event
+    is under way to billing are waited for, for a minute at most.
     """
     settings = load_settings(data_dir=data_dir)
     if backup is not None:
@@ -155,12 +161,37 @@ def verify(
     retention = group_of(settings, Retention)
     wrong = 0
     with platform_database(settings) as url, _progress(as_json) as progress:
-        plan = VerificationPlan(url, _lake_of(settings), retention.raw_retention_days, SystemClock())
+        paused = _billing_paused(settings)
+        plan = VerificationPlan(url, _lake_of(settings), retention.raw_retention_days, SystemClock(), paused)
         for check in run_checks(plan, progress):
             wrong += not check.ok
             _print_check(check, as_json)
     if wrong:
         raise PlatformFailed(f"{wrong} of the checks found what must not be")
+
+
+def _bus_to_empty(settings: Settings, *, replace: bool, drop_events: bool | None) -> str | None:
+    """The RabbitMQ whose events are to be dropped; None: they stay, or there is none. Raises WrongUsage where that
+    depends on what was not said, Unavailable.
+
+    The events of an embedded platform without brokers are in its database and its process.
+    """
+    if settings.distributed_bus:
+        if drop_events is None and not replace and has_events(settings.rabbitmq_url):
+            raise WrongUsage(
+                "RabbitMQ has events or consumers of events. Say --drop-events where the restored database takes the "
+                "place of one that is lost: they are of that one. Say --keep-events where it is a copy beside the one "
+                "that they are of"
+            )
+        return settings.rabbitmq_url if drop_events or (replace and drop_events is None) else None
+    if drop_events:
+        raise WrongUsage("--drop-events: no RabbitMQ is known: set VOLTSTREAM_RABBITMQ_URL and VOLTSTREAM_KAFKA_URL")
+    if replace and drop_events is None and settings.distributed_database:
+        raise WrongUsage(
+            "--replace: events in RabbitMQ are of the database that is replaced, and no RabbitMQ is known: set "
+            "VOLTSTREAM_RABBITMQ_URL and VOLTSTREAM_KAFKA_URL, or say --keep-events where there is none"
+        )
+    return None
 
 
 def _verify_backup(source: Path, as_json: bool) -> None:
@@ -208,6 +239,17 @@ def _summary(manifest: Manifest) -> str:
 def _lake_of(settings: Settings) -> LakeFolder | None:
     url = group_of(settings, Retention).lake_url
     return LakeFolder.at(url) if url else None
+
+
+def _billing_paused(settings: Settings) -> bool:
+    """By environment, TOML and the folder of files."""
+    config = RuntimeConfig(settings)
+    try:
+        if settings.config_dir:
+            config.apply_folder(ConfigFolder(Path(settings.config_dir), config.adjustables).look() or {})
+        return bool(config.resolved(PAUSED).value)
+    finally:
+        config.close()
 
 
 @contextmanager
