@@ -213,8 +213,17 @@ def _take_place(url: str, new: str) -> None:
         take_place(connection, url, new, store.database_name(url), new.replace("new_", "old_"))
 
 
-def test_a_database_is_replaced_though_its_clients_come_back_at_once(pair: tuple[str, str]) -> None:
+def test_a_database_is_replaced_though_its_clients_come_back_at_once(
+    pair: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     url, new = pair
+    rename, late = store._rename, list[psycopg.Connection[Any]]()
+
+    def renamed_late(*arguments: Any) -> None:
+        late.append(psycopg.connect(url))
+        rename(*arguments)
+
+    monkeypatch.setattr(store, "_rename", renamed_late)
     done, came = threading.Event(), threading.Semaphore(0)
 
     def come_back() -> None:
@@ -227,11 +236,15 @@ def test_a_database_is_replaced_though_its_clients_come_back_at_once(pair: tuple
         clients = [pool.submit(come_back) for _ in range(4)]
         for _ in clients:
             came.acquire()
-        _take_place(url, new)
-        done.set()
-        with restoring_alone(url) as connection, ending_sessions(connection, [store.database_name(url)]):
-            for client in clients:
-                client.result()
+        try:
+            _take_place(url, new)
+            with pytest.raises(psycopg.OperationalError):
+                late[0].execute("SELECT 1")
+        finally:
+            done.set()
+            with restoring_alone(url) as connection, ending_sessions(connection, [store.database_name(url)]):
+                for client in clients:
+                    client.result()
     assert _is_new(url)
     assert not _is_new(named_url(url, new.replace("new_", "old_")))
 
