@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 from hypothesis import given
 from hypothesis import strategies as st
+from pika import BlockingConnection, URLParameters
 from prometheus_client import CollectorRegistry
 
 from deploy.servers import RabbitMQ
@@ -20,7 +21,7 @@ from ingest.bridge import Bridge
 from ingest.forwarding import BridgeMetrics, PartitionForwarder, ProducerPauses
 from kit.errors import ConfigError
 from kit.log.kafka import ensure_topic, idempotent_producer
-from kit.log.rabbit_writer import RabbitLogWriter
+from kit.log.rabbit_writer import RabbitLogWriter, dead_queue_of
 from kit.retry import reconnect_pauses_s
 from schemas.frame import FrameHeader, encode_frame, split_frames
 from tests.private_servers import PrivateServers
@@ -276,6 +277,9 @@ async def test_frames_that_kafka_refuses_again_and_again_are_not_dead_and_arrive
         refuses.clear()
         await eventually(lambda: all(of("bridge_frames_total", at) == 10 for at in (0, 1)), 60)
         assert [of("bridge_dead_frames", at) for at in (0, 1)] == [0, 0]
+        with BlockingConnection(URLParameters(rabbitmq_url)) as connection:
+            connection.channel().basic_publish("", dead_queue_of(queue_of(1)), b"one that is dead")
+        await eventually(lambda: [of("bridge_dead_frames", at) for at in (0, 1)] == [0, 1], 60)
     finally:
         await writer.close()
         bridge.close()
