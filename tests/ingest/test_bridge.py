@@ -278,7 +278,8 @@ async def test_frames_that_kafka_refuses_again_and_again_are_not_dead_and_arrive
         await eventually(lambda: all(of("bridge_frames_total", at) == 10 for at in (0, 1)), 60)
         assert [of("bridge_dead_frames", at) for at in (0, 1)] == [0, 0]
         with BlockingConnection(URLParameters(rabbitmq_url)) as connection:
-            connection.channel().basic_publish("", dead_queue_of(queue_of(1)), b"one that is dead")
+            channel: Any = connection.channel()
+            channel.basic_publish("", dead_queue_of(queue_of(1)), b"one that is dead")
         await eventually(lambda: [of("bridge_dead_frames", at) for at in (0, 1)] == [0, 1], 60)
     finally:
         await writer.close()
