@@ -233,6 +233,11 @@ class RefusedProducer:
         return refused
 
 
+def publish_one(rabbitmq_url: str, queue: str) -> None:
+    with BlockingConnection(URLParameters(rabbitmq_url)) as connection:
+        connection.channel().basic_publish("", queue, b"one that is dead")
+
+
 async def test_frames_that_kafka_refuses_again_and_again_are_not_dead_and_arrive(
     rabbitmq_url: str, kafka_url: str, session_servers: PrivateServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -277,9 +282,7 @@ async def test_frames_that_kafka_refuses_again_and_again_are_not_dead_and_arrive
         refuses.clear()
         await eventually(lambda: all(of("bridge_frames_total", at) == 10 for at in (0, 1)), 60)
         assert [of("bridge_dead_frames", at) for at in (0, 1)] == [0, 0]
-        with BlockingConnection(URLParameters(rabbitmq_url)) as connection:
-            channel: Any = connection.channel()
-            channel.basic_publish("", dead_queue_of(queue_of(1)), b"one that is dead")
+        publish_one(rabbitmq_url, dead_queue_of(f"t_{name}_1"))
         await eventually(lambda: [of("bridge_dead_frames", at) for at in (0, 1)] == [0, 1], 60)
     finally:
         await writer.close()
