@@ -82,8 +82,7 @@ class Bridge:
                 try:
                     await self._run_producer()
                 except (Unavailable, KafkaError, OSError) as error:
-                    self._metrics.restarts.inc()
-                    _log.warning("bridge_restarts", error=without_secrets(repr(error), self._kafka_url))
+                    self._gave_up(error)
                     closing = asyncio.ensure_future(self._closing.wait())
                     await asyncio.wait((closing,), timeout=self._pauses.next_s())
                     closing.cancel()
@@ -95,8 +94,13 @@ class Bridge:
         """Have `run` wait for the confirms of what is sent, and return."""
         self._closing.set()
 
+    def _gave_up(self, error: BaseException) -> None:
+        self._metrics.restarts.inc()
+        _log.warning("bridge_restarts", error=without_secrets(repr(error), self._kafka_url))
+
     async def _run_producer(self) -> None:
-        """Work with one producer. Returns on close, raises the error that ended it.
+        """Work with one producer. Returns on close, and a pause after Kafka has refused a record, in which other
+        partitions go on. Raises the error that ended it otherwise.
 
         The connection to RabbitMQ stays for the next producer, and with it the frames in hand.
         """
@@ -113,10 +117,16 @@ class Bridge:
             tasks += [asyncio.create_task(forwarder.forward(producer, failed)) for forwarder in self._forwarders]
             tasks.append(asyncio.create_task(self._look_at_queues(used)))
             tasks.append(asyncio.create_task(self._closing.wait()))
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-            await self._drain()
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            refused, *others = tasks
+            if refused.done() and (error := refused.exception()) is not None:
+                self._gave_up(error)
+                await asyncio.wait(others, timeout=self._pauses.next_s(), return_when=asyncio.FIRST_COMPLETED)
+            for task in others:
+                if task.done():
+                    task.result()
+            if self._closing.is_set():
+                await self._drain()
         finally:
             self._producing = False
             for task in tasks:

@@ -116,6 +116,7 @@ class PartitionForwarder:
         self._unconfirmed: deque[_UnconfirmedRecord] = deque()
         self._settling = False
         self._stopped = False
+        self._halted = False  # Kafka refused a record: nothing is sent until another producer is there
         self.idle = asyncio.Event()  # everything that was delivered is confirmed
         self.idle.set()
         self._frames = metrics.frames.labels(label)
@@ -152,13 +153,14 @@ class PartitionForwarder:
             if record.span is not None:
                 end_failed(record.span, KafkaError("not confirmed"))
         self._unconfirmed.clear()
+        self._halted = False
         self._count()
 
     async def forward(self, producer: AIOKafkaProducer, failed: "asyncio.Future[None]") -> None:
         """Send what waits, one record after the other, until cancelled. Raises KafkaError; what Kafka did not take
         becomes the exception of `failed`."""
         while True:
-            while not self._delivered:
+            while not self._delivered or self._halted:
                 self._arrived.clear()
                 await self._arrived.wait()
             frames = self._next_record()
@@ -221,6 +223,7 @@ class PartitionForwarder:
             error = None if self._unconfirmed[0].confirmed.cancelled() else self._unconfirmed[0].confirmed.exception()
             if error is not None or self._unconfirmed[0].confirmed.cancelled():
                 # What follows may be in Kafka already; it is sent again, after this one.
+                self._halted = True
                 self._pauses.refused(self._number)
                 if not failed.done():
                     failed.set_exception(error or KafkaError("a send was cancelled"))

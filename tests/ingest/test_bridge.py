@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import count, islice
+from itertools import count, islice, repeat
 from typing import Any, cast
 from uuid import uuid4
 
@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 from hypothesis import given
 from hypothesis import strategies as st
+from pika import BlockingConnection, URLParameters
 from prometheus_client import CollectorRegistry
 
 from deploy.servers import RabbitMQ
@@ -20,7 +21,7 @@ from ingest.bridge import Bridge
 from ingest.forwarding import BridgeMetrics, PartitionForwarder, ProducerPauses
 from kit.errors import ConfigError
 from kit.log.kafka import ensure_topic, idempotent_producer
-from kit.log.rabbit_writer import RabbitLogWriter
+from kit.log.rabbit_writer import RabbitLogWriter, dead_queue_of
 from kit.retry import reconnect_pauses_s
 from schemas.frame import FrameHeader, encode_frame, split_frames
 from tests.private_servers import PrivateServers
@@ -214,21 +215,27 @@ def test_pauses_grow_until_what_was_refused_is_confirmed() -> None:
 
 
 class RefusedProducer:
-    """A producer that logs in, and whose records Kafka refuses while `refuses` is set."""
+    """A producer that logs in, and whose records Kafka refuses of these partitions."""
 
-    def __init__(self, producer: Any, refuses: asyncio.Event) -> None:
+    def __init__(self, producer: Any, refuses: set[int]) -> None:
         self._producer = producer
         self._refuses = refuses
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._producer, name)
 
-    async def send(self, topic: str, record: bytes, **more: Any) -> "asyncio.Future[Any]":
-        if not self._refuses.is_set():
-            return cast("asyncio.Future[Any]", await self._producer.send(topic, record, **more))
+    async def send(self, topic: str, record: bytes, *, partition: int, **more: Any) -> "asyncio.Future[Any]":
+        if partition not in self._refuses:
+            sent = await self._producer.send(topic, record, partition=partition, **more)
+            return cast("asyncio.Future[Any]", sent)
         refused: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         refused.set_exception(TopicAuthorizationFailedError(topic))
         return refused
+
+
+def publish_one(rabbitmq_url: str, queue: str) -> None:
+    with BlockingConnection(URLParameters(rabbitmq_url)) as connection:
+        connection.channel().basic_publish("", queue, b"one that is dead")
 
 
 async def test_frames_that_kafka_refuses_again_and_again_are_not_dead_and_arrive(
@@ -238,8 +245,7 @@ async def test_frames_that_kafka_refuses_again_and_again_are_not_dead_and_arrive
     name = uuid4().hex[:12]
     policy = (f"limit_{name}", f"^t_{name}_", '{"delivery-limit": 2}', "--apply-to", "queues")
     await asyncio.to_thread(cast("RabbitMQ", session_servers.rabbitmq).control, "set_policy", *policy)
-    refuses = asyncio.Event()
-    refuses.set()
+    refuses = {0, 1}
     paused: list[int] = []  # how often the pause had grown, at each
 
     def pauses_s() -> Iterator[float]:
@@ -276,10 +282,47 @@ async def test_frames_that_kafka_refuses_again_and_again_are_not_dead_and_arrive
         refuses.clear()
         await eventually(lambda: all(of("bridge_frames_total", at) == 10 for at in (0, 1)), 60)
         assert [of("bridge_dead_frames", at) for at in (0, 1)] == [0, 0]
+        publish_one(rabbitmq_url, dead_queue_of(f"t_{name}_1"))
+        await eventually(lambda: [of("bridge_dead_frames", at) for at in (0, 1)] == [0, 1], 60)
     finally:
         await writer.close()
         bridge.close()
         await running
+
+
+async def test_a_partition_that_kafka_refuses_holds_up_no_other(
+    rabbitmq_url: str, kafka_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the pause before another producer is an hour."""
+    name, refuses = uuid4().hex[:12], {0}
+    monkeypatch.setattr("ingest.forwarding.reconnect_pauses_s", lambda: repeat(3_600.0))
+    monkeypatch.setattr(
+        "ingest.bridge.idempotent_producer",
+        lambda url, linger_ms: RefusedProducer(idempotent_producer(url, linger_ms=linger_ms), refuses),
+    )
+    monkeypatch.setattr("ingest.bridge.DRAIN_TIMEOUT_S", 0.0)
+    registry = CollectorRegistry()
+    queue_of = lambda partition: f"t_{name}_{partition}"  # noqa: E731  # one line, as a writer takes it
+    writer = RabbitLogWriter(rabbitmq_url, 2, queue_of)
+    bridge = Bridge(rabbitmq_url, kafka_url, 2, BridgeMetrics(registry), topic=f"t.{name}", queue_of=queue_of)
+    running = asyncio.create_task(bridge.run())
+    writer.start()
+
+    def of(metric: str, partition: int) -> float:
+        return registry.get_sample_value(metric, {"partition": str(partition)}) or 0.0
+
+    try:
+        await writer.append(0, frame(0))
+        await eventually(lambda: registry.get_sample_value("bridge_restarts_total") == 1, 60)
+        await asyncio.gather(*(writer.append(at, frame(number)) for number in range(1, 9) for at in (0, 1)))
+        await eventually(lambda: of("bridge_frames_total", 1) == 8, 60)
+        assert of("bridge_frames_total", 0) == 0
+        assert bridge.flows()
+    finally:
+        await writer.close()
+        bridge.close()
+        async with asyncio.timeout(60):  # not the hour
+            await running
 
 
 async def test_what_waits_together_shares_one_record() -> None:
