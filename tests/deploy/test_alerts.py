@@ -68,7 +68,9 @@ def test_every_process_of_compose_is_scraped_where_it_listens() -> None:
     }
     compose = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())["services"]
     served = {name: one["command"][1:] for name, one in compose.items() if one.get("command", [""])[0] == "serve"}
-    assert scraped == {(name, health_port_of(named(names), Settings())) for name, names in served.items()}
+    assert scraped == {
+        (name, health_port_of(named(names), Settings.model_validate({}))) for name, names in served.items()
+    }
 
 
 def test_every_alert_is_tested_both_ways() -> None:
