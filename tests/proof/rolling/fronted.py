@@ -15,6 +15,7 @@ from deploy.servers import unused_port
 from tests.certificates import Authority
 from tests.deploy.proxies import Front, addresses, fronting
 from tests.private_servers import PrivateServers
+from tests.proof.cluster import PARTITIONS, clear_brokers
 from tests.proof.processes import SupervisedService, is_ready, kept_alive, run_once
 from tests.waiting import eventually
 
@@ -76,12 +77,14 @@ async def fronted(
     environment = {
         "VOLTSTREAM_DATABASE_URL": database_url,
         **{f"VOLTSTREAM_{name.upper()}_URL": url for name, url in started.items()},
-        "VOLTSTREAM_PARTITIONS": "2",
+        "VOLTSTREAM_PARTITIONS": str(PARTITIONS),  # of every topic of these servers: the number is fixed for ever
         "VOLTSTREAM_DRAIN_S": str(drain_s),
         "VOLTSTREAM_TRUSTED_PROXIES": "127.0.0.1",
         "VOLTSTREAM_HOSTS": "localhost",
         "VOLTSTREAM_DATA_DIR": str(folder / "data"),
     }
+    if stores:
+        await clear_brokers(servers)
     tokens = await _prepared(environment)
     answering = [
         SupervisedService(f"answering {number}", _arguments(ANSWERING, unused_port()), environment, folder)
