@@ -5,7 +5,8 @@ Small frames that wait for the same partition share a record: a record costs Kaf
 A frame leaves its queue only after Kafka has confirmed it, so no crash of any process loses one; after a crash some
 frames may be produced twice. Order of a partition: its queue has one active consumer, and its frames go to Kafka one
 after the other. Several bridges may run: where one dies the next becomes the active consumer of its queues. One that
-lives keeps the frames it has while Kafka refuses them, and sends them again.
+lives keeps the frames it has while Kafka refuses them, and sends them again; where it does not reach Kafka at all it
+gives its queues to another, which may.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from typing import Any, Final
 from aiokafka.errors import KafkaError
 
 from ingest.forwarding import BridgeMetrics, PartitionForwarder, ProducerPauses
+from kit.clock import Clock, SystemClock
 from kit.errors import Unavailable
 from kit.log.kafka import address_of, ensure_topic, idempotent_producer, stop_producer
 from kit.log.rabbit_writer import QueueLengths, dead_queue_of, declare_partition
@@ -29,6 +31,7 @@ from schemas.topics import READINGS_TOPIC, frames_queue
 PREFETCH: Final = 128  # unconfirmed frames of one partition: 12.8 MB of 100 kB, more than Kafka takes in one round trip
 LINGER_MS: Final = 5  # a frame waits this long for others: at most one request each 5 ms and partition
 DRAIN_TIMEOUT_S: Final = 5.0  # on close, for Kafka's confirms of the frames sent; the rest is delivered again
+HANDOVER_S: Final = 30.0  # without Kafka; given back costs a frame one of the deliveries that RabbitMQ 4 counts
 QUEUE_LOOK_S: Final = 5.0  # between looks at the queues' lengths, two passive declarations a partition
 
 _log = get_logger(__name__)
@@ -47,8 +50,11 @@ class Bridge:
         topic: str = READINGS_TOPIC,
         queue_of: Callable[[int], str] = frames_queue,
         linger_ms: int = LINGER_MS,
+        handover_s: float = HANDOVER_S,
+        clock: Clock | None = None,
     ) -> None:
-        """`linger_ms`: how long a frame waits for others to share a request."""
+        """`linger_ms`: how long a frame waits for others to share a request. `handover_s`: without Kafka, and another
+        bridge gets the queues."""
         self._rabbitmq_url = rabbitmq_url
         self._kafka_url = kafka_url
         self._partitions = partitions
@@ -56,11 +62,14 @@ class Bridge:
         self._topic = topic
         self._queue_of = queue_of
         self._linger_ms = linger_ms
+        self._handover_s = handover_s
+        self._clock = clock or SystemClock()
+        self._reached_s = 0.0  # when Kafka was, last
         self._closing = asyncio.Event()
         self._pauses = ProducerPauses()
         self._forwarders = [PartitionForwarder(at, topic, metrics, self._pauses) for at in range(partitions)]
         self._producing = False  # Kafka is reached
-        self._rabbit: Rabbit | None = None  # None: Kafka was never reached
+        self._rabbit: Rabbit | None = None  # None: Kafka is not reached, and another bridge has the queues
         self._consumers: list[AmqpConsumer] = []
         self._dead_queues = QueueLengths([dead_queue_of(queue_of(at)) for at in range(partitions)])
 
@@ -83,6 +92,7 @@ class Bridge:
                     await self._run_producer()
                 except (Unavailable, KafkaError, OSError) as error:
                     self._gave_up(error)
+                    await self._hand_over()
                     closing = asyncio.ensure_future(self._closing.wait())
                     await asyncio.wait((closing,), timeout=self._pauses.next_s())
                     closing.cancel()
@@ -97,6 +107,15 @@ class Bridge:
     def _gave_up(self, error: BaseException) -> None:
         self._metrics.restarts.inc()
         _log.warning("bridge_restarts", error=without_secrets(repr(error), self._kafka_url))
+
+    async def _hand_over(self) -> None:
+        """Let another bridge have the queues, where this one has been without Kafka for long. It takes them again once
+        it reaches Kafka."""
+        without_s = self._clock.monotonic_s() - self._reached_s
+        if self._rabbit is not None and without_s >= self._handover_s:
+            _log.warning("bridge_gives_its_queues_away", without_kafka_s=round(without_s))
+            rabbit, self._rabbit, self._consumers = self._rabbit, None, []
+            await rabbit.close()
 
     async def _run_producer(self) -> None:
         """Work with one producer. Returns on close, and a pause after Kafka has refused a record, in which other
@@ -128,7 +147,8 @@ class Bridge:
             if self._closing.is_set():
                 await self._drain()
         finally:
-            self._producing = False
+            if self._producing:
+                self._producing, self._reached_s = False, self._clock.monotonic_s()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

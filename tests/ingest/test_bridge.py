@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count, islice, repeat
+from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
 
@@ -23,6 +24,7 @@ from kit.errors import ConfigError
 from kit.log.kafka import ensure_topic, idempotent_producer
 from kit.log.rabbit_writer import RabbitLogWriter, dead_queue_of
 from kit.retry import reconnect_pauses_s
+from kit.secrets.text import SecretText
 from schemas.frame import FrameHeader, encode_frame, split_frames
 from tests.private_servers import PrivateServers
 from tests.waiting import eventually
@@ -323,6 +325,46 @@ async def test_a_partition_that_kafka_refuses_holds_up_no_other(
         bridge.close()
         async with asyncio.timeout(60):  # not the hour
             await running
+
+
+async def test_a_bridge_that_does_not_reach_kafka_gives_its_queues_to_another(
+    rabbitmq_url: str, kafka_url: str, unused_port: int, tmp_path: Path
+) -> None:
+    """Its network may be the only one that is broken; and it takes them again."""
+    name = uuid4().hex[:12]
+    registry = CollectorRegistry()
+
+    def queue_of(partition: int) -> str:
+        return f"t_{name}_{partition}"
+
+    file = tmp_path / "kafka_url"
+    file.write_text(kafka_url)
+    bridge = Bridge(
+        rabbitmq_url, SecretText(kafka_url, file), 1, BridgeMetrics(registry), topic=f"t.{name}", queue_of=queue_of,
+        handover_s=0.0,
+    )  # fmt: skip
+    running = asyncio.create_task(bridge.run())
+
+    def is_free() -> bool:
+        with BlockingConnection(URLParameters(rabbitmq_url)) as connection:
+            declared = connection.channel().queue_declare(queue_of(0), passive=True)
+            return int(declared.method.consumer_count) == 0
+
+    def moved() -> float:
+        return registry.get_sample_value("bridge_frames_total", {"partition": "0"}) or 0.0
+
+    async with asyncio.timeout(120):
+        await eventually(bridge.flows, 60)
+        file.write_text(f"127.0.0.1:{unused_port}")
+        await eventually(lambda: asyncio.to_thread(is_free), 60)
+        writer = RabbitLogWriter(rabbitmq_url, 1, queue_of)
+        writer.start()
+        await writer.append(0, frame(0))
+        file.write_text(kafka_url)
+        await eventually(lambda: moved() == 1, 60)
+        await writer.close()
+    bridge.close()
+    await running
 
 
 async def test_what_waits_together_shares_one_record() -> None:
