@@ -72,8 +72,9 @@ class Smoke:
 
     def _takes_a_reading(self) -> None:
         now_ms = time.time_ns() // 1_000_000
+        boot, seq = divmod(now_ms, 1_000)  # no reading before had both, also of a look in the same second
         reading = {
-            "station_id": STATION, "connector_id": 1, "boot": now_ms // 1_000, "seq": 1, "ts": now_ms,
+            "station_id": STATION, "connector_id": 1, "boot": boot, "seq": seq, "ts": now_ms,
             "energy_wh": 0, "power_w": 0, "status": "Available",
         }  # fmt: skip
         answer = self._expect((httpx.codes.ACCEPTED,), "POST", "/api/v1/telemetry", token=self._device, json=[reading])
