@@ -39,7 +39,7 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class Fleet:
+class FleetModel:
     """What connectors do. `interval_s`: between two readings of one that charges."""
 
     connectors: int
@@ -81,7 +81,7 @@ _PARTITIONS_MIN: Final = 4
 _RAW_DAYS: Final = 2.5 * _WEEK_DAYS  # a week's table is compressed two weeks after it began or ended: in the mean
 
 
-def cost_of(fleet: Fleet, measured: Measured, prices: Prices) -> Cost:
+def cost_of(fleet: FleetModel, measured: Measured, prices: Prices) -> Cost:
     """What it takes, all parts together."""
     charging = fleet.connectors * fleet.charging
     of_charging_per_s = charging / fleet.interval_s
@@ -122,22 +122,22 @@ def cost_of(fleet: Fleet, measured: Measured, prices: Prices) -> Cost:
     )
 
 
-def _windows_per_day(fleet: Fleet, readings_per_s: float) -> float:
+def _windows_per_day(fleet: FleetModel, readings_per_s: float) -> float:
     """A window of a minute for each connector that sent in it."""
     charging = fleet.connectors * fleet.charging
     silent = (fleet.connectors - charging) / max(fleet.silent_interval_s, 60.0)
     return (charging / max(fleet.interval_s, 60.0) + silent) * _DAY_S
 
 
-def rows(measured: Measured, prices: Prices) -> Iterator[tuple[Fleet, Cost]]:
+def rows(measured: Measured, prices: Prices) -> Iterator[tuple[FleetModel, Cost]]:
     """Of all fleets."""
     for connectors in FLEETS:
         for interval_s in INTERVALS_S:
-            fleet = Fleet(connectors, interval_s)
+            fleet = FleetModel(connectors, interval_s)
             yield fleet, cost_of(fleet, measured, prices)
 
 
-def table(found: Sequence[tuple[Fleet, Cost]]) -> str:
+def table(found: Sequence[tuple[FleetModel, Cost]]) -> str:
     """As Markdown."""
     head = (
         "| connectors | a reading each, s | readings/s | cores | memory, GB | disk of a year, GB | lake, GB a year "

@@ -70,8 +70,8 @@ class Bridge:
         self._forwarders = [PartitionForwarder(at, topic, metrics, self._pauses) for at in range(partitions)]
         self._producing = False  # Kafka is reached
         self._rabbit: Rabbit | None = None  # None: Kafka is not reached, and another bridge has the queues
-        self._consumers: list[AmqpConsumer] = []
-        self._dead_queues = QueueLengths([dead_queue_of(queue_of(at)) for at in range(partitions)])
+        queues = [queue_of(at) for at in range(partitions)]
+        self._lengths = QueueLengths([*queues, *map(dead_queue_of, queues)])
 
     def flows(self) -> bool:
         """Whether both brokers are connected."""
@@ -114,7 +114,7 @@ class Bridge:
         without_s = self._clock.monotonic_s() - self._reached_s
         if self._rabbit is not None and without_s >= self._handover_s:
             _log.warning("bridge_gives_its_queues_away", without_kafka_s=round(without_s))
-            rabbit, self._rabbit, self._consumers = self._rabbit, None, []
+            rabbit, self._rabbit = self._rabbit, None
             await rabbit.close()
 
     async def _run_producer(self) -> None:
@@ -159,10 +159,9 @@ class Bridge:
     def _connect(self) -> Rabbit:
         """Begin to consume."""
         rabbit = Rabbit(self._rabbitmq_url, name="bridge")
-        self._consumers = [self._consumer(number, forwarder) for number, forwarder in enumerate(self._forwarders)]
-        for consumer in self._consumers:
-            rabbit.add(consumer)
-        rabbit.add(self._dead_queues)  # after the consumers, which declare its queues
+        for number, forwarder in enumerate(self._forwarders):
+            rabbit.add(self._consumer(number, forwarder))
+        rabbit.add(self._lengths)  # after the consumers, which declare its queues
         rabbit.start()
         return rabbit
 
@@ -187,10 +186,8 @@ class Bridge:
         while True:
             if changed_since(self._kafka_url, used):
                 raise Unavailable("Kafka's URL has changed")
-            for number, consumer in enumerate(self._consumers):
-                ready = await consumer.queue_length()
-                if ready is not None:
-                    self._metrics.queued.labels(str(number)).set(ready)
-            for number, dead in enumerate(await self._dead_queues.lengths()):
-                self._metrics.dead.labels(str(number)).set(dead)
+            gauges = (self._metrics.queued, self._metrics.dead)
+            places = [gauge.labels(str(number)) for gauge in gauges for number in range(self._partitions)]
+            for place, length in zip(places, await self._lengths.lengths(), strict=False):  # none: not connected
+                place.set(length)
             await asyncio.sleep(QUEUE_LOOK_S)

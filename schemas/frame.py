@@ -25,7 +25,7 @@ MAGIC: Final = b"VF1\0"
 JOINED_MAGIC: Final = b"VFJ\0"
 FRAME_ITEMS_MAX: Final = 4_096  # ~1,000 is usual; the bound keeps one frame under ~1 MB on the wire
 TEXT_MAX: Final = 256  # of a source, a trace context, a correlation id; characters
-RECEIVED_MS_MAX: Final = 253_402_300_799_999  # the end of the year 9999, as of whatever stores moments
+RECEIVED_MS_MAX: Final = 253_402_300_799_999  # the end of the year 9999, the last that databases store
 _HEADER_AT: Final = len(MAGIC) + 4
 _ALIGNMENT: Final = 8
 
@@ -48,8 +48,8 @@ _Text = Annotated[str, msgspec.Meta(max_length=TEXT_MAX)]
 class FrameHeader(msgspec.Struct, array_like=True, frozen=True):
     """Metadata of a frame, in front of its rows.
 
-    A header that was decoded can be counted and stored whatever wrote it: a value beyond these bounds, or a NUL in a
-    text, would stop whoever stores it for ever.
+    A header that was decoded can be counted and stored, also one that another program wrote: a value beyond these
+    bounds, or a NUL in a text, would fail at every attempt to store it.
     """
 
     kind: Annotated[int, msgspec.Meta(ge=0, le=255)]  # FrameKind

@@ -4,27 +4,22 @@ Blocking: for a command. A record is put back before it leaves where it was, so 
 crash; its reader knows it by its number.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Final
+from collections.abc import Sequence
 
-from pika import BasicProperties, BlockingConnection
+from pika import BasicProperties
 from pika.adapters.blocking_connection import BlockingChannel
-from pika.exceptions import AMQPError, ChannelClosedByBroker, NackError, UnroutableError
+from pika.exceptions import NackError, UnroutableError
 
 from kit.errors import QueueFull, Unavailable
 from kit.log.rabbit_writer import dead_queue_of
+from kit.messaging.blocking import connected, length_of
 from kit.messaging.rabbit_channels import PERSISTENT
-from kit.messaging.rabbit_connection import rabbit_parameters
-from kit.secrets.urls import without_secrets
-
-_NOT_FOUND: Final = 404
 
 
 def count_dead(url: str, queues: Sequence[str]) -> list[int]:
     """How many records of each partition's queue are dead. Raises Unavailable."""
-    with _connected(url) as connection:
-        return [_count(connection, dead_queue_of(queue)) for queue in queues]
+    with connected(url) as connection:
+        return [length_of(connection, dead_queue_of(queue)).ready for queue in queues]
 
 
 def put_back(url: str, queue: str) -> int:
@@ -32,8 +27,8 @@ def put_back(url: str, queue: str) -> int:
 
     Raises QueueFull and Unavailable; what was put back by then stays so.
     """
-    with _connected(url) as connection:
-        wanted = _count(connection, dead_queue_of(queue))
+    with connected(url) as connection:
+        wanted = length_of(connection, dead_queue_of(queue)).ready
         channel = connection.channel()
         channel.confirm_delivery()
         for moved in range(wanted):
@@ -55,29 +50,3 @@ def _move(channel: BlockingChannel, dead_queue: str, queue: str) -> bool:
         raise Unavailable(f"RabbitMQ has no queue {queue}: start the bridge, which declares it") from None
     channel.basic_ack(method.delivery_tag)
     return True
-
-
-def _count(connection: BlockingConnection, queue: str) -> int:
-    channel = connection.channel()
-    try:
-        count = int(channel.queue_declare(queue, passive=True).method.message_count)
-    except ChannelClosedByBroker as error:
-        if error.reply_code != _NOT_FOUND:
-            raise
-        return 0  # no bridge has run yet
-    channel.close()
-    return count
-
-
-@contextmanager
-def _connected(url: str) -> Iterator[BlockingConnection]:
-    """A connection. Raises Unavailable, also for what goes wrong within the block."""
-    try:
-        connection = BlockingConnection(rabbit_parameters(url))
-        try:
-            yield connection
-        finally:
-            if connection.is_open:
-                connection.close()
-    except (AMQPError, OSError) as error:
-        raise Unavailable(f"RabbitMQ: {without_secrets(repr(error), url)}") from None

@@ -27,8 +27,7 @@ LETTER_ID: Final = "letter_id"  # header of a dead letter: the same one has the 
 ORIGIN_EXCHANGE: Final = "origin_exchange"  # headers of a dead letter: as its message was published
 ORIGIN_ROUTING_KEY: Final = "origin_routing_key"
 REPLAYS: Final = "replays"  # header: how often the message was replayed from the dead letters
-ERROR_CHARS_MAX: Final = 500  # AMQP headers share one frame of 128 kB with everything else
-HEADER_CHARS_MAX: Final = 500
+HEADER_CHARS_MAX: Final = 500  # AMQP headers share one frame of 128 kB with everything else
 HEADER_NAME_CHARS_MAX: Final = 60  # AMQP has room for 255 bytes
 HEADERS_MAX: Final = 32
 
@@ -37,8 +36,8 @@ _LETTER_ID_NAMESPACE: Final = UUID("5d0c9f0e-5b86-4a0e-8f11-6a7a8ac3a2f4")
 
 
 def header_text(value: object) -> str:
-    """A header's value, which is whatever its publisher chose, as a text that every bus and table takes: no NUL, no
-    half of a surrogate pair, and not longer than what may be published again in a header."""
+    """A header's value, which its publisher may choose freely, as a text that every bus and table accepts: without NUL
+    and single surrogates, and short enough to be published again in a header."""
     text = str(value)[:HEADER_CHARS_MAX].replace("\0", "\N{REPLACEMENT CHARACTER}")
     return text.encode("utf-8", "replace").decode()
 
@@ -97,7 +96,7 @@ class FailedMessage:
         """The message to publish to the dead-letter exchange."""
         message = self.message
         headers = {
-            ERROR: header_text(self.error)[:ERROR_CHARS_MAX],
+            ERROR: header_text(self.error),
             ATTEMPTS: str(message.attempt),
             LETTER_ID: str(self.letter_id),
             ORIGIN_EXCHANGE: message.exchange,

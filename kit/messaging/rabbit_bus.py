@@ -83,7 +83,7 @@ class RabbitBus:
         self._in = Rabbit(url, name=f"{name} consumer")
         self._declared = _Declarations()
         self._out.add(self._declared)  # before the publisher: it publishes nothing until all queues are there
-        self._publisher = Publisher(self._out, declare=_declare_exchanges)
+        self._publisher = Publisher(self._out)
         self._subscriptions: list[_Subscription] = []
         self._closed = False
 
@@ -114,7 +114,7 @@ class RabbitBus:
         if message.exchange not in EXCHANGES:
             raise ValueError(f"no exchange {message.exchange!r}")
         # An event may have no consumer; a letter without a queue is lost, and so is an event whose queues are gone.
-        has_queues = self._declared.has(message.exchange, message.routing_key)
+        has_queues = (message.exchange, message.routing_key) in self._declared
         mandatory = message.exchange == DEAD_LETTERS or has_queues
         try:
             await self.send(
@@ -210,18 +210,19 @@ class RabbitBus:
 
 
 class _Declarations(ConnectionListener):
-    """Queues that are there before anything is published, whoever consumes them."""
+    """The exchanges, and queues that exist before anything is published, with a consumer or without."""
 
     def __init__(self) -> None:
         self._all: list[tuple[Binding, Declare]] = []
+        self._bindings: set[Binding] = set()  # of these
         self._channel: Channel | None = None
 
-    def has(self, exchange: str, routing_key: str) -> bool:
-        """Whether one of them gets what is published so."""
-        return any(binding == (exchange, routing_key) for binding, _ in self._all)
+    def __contains__(self, binding: Binding) -> bool:
+        """Whether one of the queues gets what is published so."""
+        return binding in self._bindings
 
     async def add(self, binding: Binding, declare: Declare, rabbit: Rabbit) -> None:
-        """Return once it is there. Raises Unavailable: it is not one of them."""
+        """Return once the queue exists. Raises Unavailable: it is not declared again either."""
         self._all.append((binding, declare))
         try:
             if self._channel is not None:
@@ -231,6 +232,7 @@ class _Declarations(ConnectionListener):
         except BaseException:
             self._all.remove((binding, declare))
             raise
+        self._bindings.add(binding)
 
     async def again(self) -> None:
         """One of them is gone though the connection is not. Raises Unavailable."""
@@ -332,7 +334,7 @@ def _headers_with_origin(message: Message) -> dict[str, Any]:
 
 
 def _message_id(headers: Mapping[str, Any]) -> str | None:
-    """The event's id, for whoever looks at queues; None where it is none that AMQP takes there."""
+    """The event's id, which the broker shows; None where AMQP has no room for it there."""
     given = headers.get(EVENT_ID)
     return given if isinstance(given, str) and len(given.encode()) <= _SHORT_BYTES_MAX else None
 

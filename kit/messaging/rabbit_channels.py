@@ -27,12 +27,9 @@ class Unroutable(Unavailable):
 class Publisher(ConnectionListener):
     """A channel in confirm mode. Every publish gets a future of its own."""
 
-    def __init__(
-        self, rabbit: Rabbit, *, declare: Declare | None = None, unconfirmed_max: int = UNCONFIRMED_MAX
-    ) -> None:
-        """Registers itself with `rabbit`. `declare` runs on the channel after every connect."""
+    def __init__(self, rabbit: Rabbit, *, unconfirmed_max: int = UNCONFIRMED_MAX) -> None:
+        """Registers itself with `rabbit`: what was registered before it is open when it publishes."""
         self._rabbit = rabbit
-        self._declare = declare
         self._unconfirmed_max = unconfirmed_max
         self._channel: Channel | None = None
         self._tag = 0  # of the newest publish on this channel
@@ -75,8 +72,6 @@ class Publisher(ConnectionListener):
     async def opened(self, connection: Connection) -> None:
         """See ConnectionListener."""
         channel = await connection.channel()
-        if self._declare is not None:
-            await self._declare(channel)
         self._tag = 0
         channel.raw.add_on_return_callback(self._returned)
         await channel.call(channel.raw.confirm_delivery, ack_nack_callback=self._answered)
@@ -207,17 +202,6 @@ class AmqpConsumer(ConnectionListener):
         self._connection = self._channel = self._deliver = None
         if self._on_lost is not None:
             self._on_lost()
-
-    async def queue_length(self) -> int | None:
-        """The number of messages ready in the queue; None while not connected."""
-        channel = self._channel
-        if channel is None or not channel.is_open:
-            return None
-        try:
-            answer = await channel.call(channel.raw.queue_declare, queue=self._queue, passive=True)
-        except Unavailable:
-            return None
-        return int(answer.method.message_count)
 
     async def cancel(self) -> None:
         """Have nothing more delivered; what is delivered can still be acknowledged."""

@@ -244,7 +244,7 @@ class Rabbit:
                     await self._drop(connection)
             except Unavailable as unavailable:
                 error = unavailable
-            except Exception as fault:  # whatever it is: without this task nothing is published or consumed any more
+            except Exception as fault:  # of any kind: without this task nothing is published or consumed any more
                 _log.exception("rabbitmq_failed", connection=self.name, address=self.address)
                 error = Unavailable(f"RabbitMQ at {self.address}: {fault!r}")
             self._error = str(error)

@@ -39,9 +39,8 @@ class ArrivedFrames:
     """
 
     floor: int = -1  # every frame up to this number has arrived
-    beyond: list[tuple[int, int]] = field(
-        default_factory=list
-    )  # arrived above a hole: first and last of runs, ascending
+    # Arrived above a hole: first and last of runs, ascending.
+    beyond: list[tuple[int, int]] = field(default_factory=list)
     items_total: int = 0
     items_received: int = 0
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.scale import Fleet, Measured, Prices, cost_of, rows, table
+from benchmarks.scale import FleetModel, Measured, Prices, cost_of, rows, table
 
 DOC = Path(__file__).parents[2] / "docs" / "scale.md"
 FLEETS = st.builds(
-    Fleet,
+    FleetModel,
     connectors=st.integers(1, 10_000_000),
     interval_s=st.floats(1, 3_600),
     charging=st.floats(0, 1),
@@ -24,7 +24,7 @@ def test_the_documents_table_is_the_models() -> None:
 
 
 @given(FLEETS, st.integers(1, 1_000_000))
-def test_more_connectors_never_cost_less(fleet: Fleet, more: int) -> None:
+def test_more_connectors_never_cost_less(fleet: FleetModel, more: int) -> None:
     one = cost_of(fleet, Measured(), Prices())
     other = cost_of(replace(fleet, connectors=fleet.connectors + more), Measured(), Prices())
     for name in ("readings_per_s", "cores", "memory_gb", "disk_gb", "lake_gb", "gateways", "workers", "partitions"):

@@ -252,8 +252,6 @@ def _tamper(stored: Stored, what: str, data: st.DataObject) -> None:
             place = data.draw(st.sampled_from(places))
             block = replace(stored.blocks[place], sealed_at=stored.now + timedelta(days=1))
             stored.blocks[place] = replace(block, hash=hash_of(block))
-        case _:
-            pass
 
 
 _WAYS = (

@@ -9,6 +9,7 @@ from pika import BlockingConnection, URLParameters
 from kit.errors import Unavailable
 from kit.log.dead_records import count_dead, put_back
 from kit.log.rabbit_writer import RabbitLogWriter
+from tests.waiting import eventually
 
 
 async def test_dead_records_are_counted_and_put_back_in_their_order(rabbitmq_url: str) -> None:
@@ -37,9 +38,11 @@ async def test_dead_records_are_counted_and_put_back_in_their_order(rabbitmq_url
             return found
 
     assert await asyncio.to_thread(taken, kill=True) == sent
-    async with asyncio.timeout(30):  # RabbitMQ dead-letters in its own time
-        while await asyncio.to_thread(count_dead, rabbitmq_url, queues) != [0, 5]:
-            pass
+
+    async def all_dead() -> bool:
+        return await asyncio.to_thread(count_dead, rabbitmq_url, queues) == [0, 5]
+
+    await eventually(all_dead, 30)
     assert await asyncio.to_thread(put_back, rabbitmq_url, queues[1]) == 5
     assert await asyncio.to_thread(count_dead, rabbitmq_url, queues) == [0, 0]
     assert await asyncio.to_thread(taken, kill=False) == sent

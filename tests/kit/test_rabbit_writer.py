@@ -17,7 +17,7 @@ SENDING_MAX = 2
 
 
 @dataclass
-class ScriptedChannel:
+class ConfirmingChannel:
     """A connection and its channel at once, with everything declared. Keeps what is published."""
 
     published: list[tuple[str, bytes]] = field(default_factory=list)
@@ -26,11 +26,11 @@ class ScriptedChannel:
     is_open: bool = True
 
     @property
-    def raw(self) -> "ScriptedChannel":
+    def raw(self) -> "ConfirmingChannel":
         """pika's channel."""
         return self
 
-    async def channel(self) -> "ScriptedChannel":
+    async def channel(self) -> "ConfirmingChannel":
         return self
 
     async def declare_queue(self, _name: str, _arguments: object) -> None:
@@ -57,7 +57,7 @@ class ScriptedChannel:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ScriptedAnswer:
     """As pika hands it over."""
 
     method: Any
@@ -67,7 +67,7 @@ def writer_of(partitions: int = PARTITIONS) -> RabbitLogWriter:
     return RabbitLogWriter("amqp://guest:guest@127.0.0.1/%2F", partitions, str)
 
 
-async def connected(writer: RabbitLogWriter, channel: ScriptedChannel) -> None:
+async def connected(writer: RabbitLogWriter, channel: ConfirmingChannel) -> None:
     opened: Any = writer.opened
     await opened(channel)
 
@@ -87,7 +87,7 @@ def test_partitions_take_turns_whichever_has_more_and_keep_their_order(steps: li
     """While a partition's record waits, no other partition publishes two."""
 
     async def scenario() -> None:
-        writer, channel = writer_of(), ScriptedChannel()
+        writer, channel = writer_of(), ConfirmingChannel()
         await connected(writer, channel)
         appends: list[asyncio.Task[None]] = []
         sent: dict[str, list[bytes]] = {str(partition): [] for partition in range(PARTITIONS)}
@@ -103,7 +103,7 @@ def test_partitions_take_turns_whichever_has_more_and_keep_their_order(steps: li
             elif confirmed < len(channel.published):
                 confirmed = len(channel.published) if value else confirmed + 1
                 answered: Any = writer._answered
-                answered(Answer(Basic.Ack(confirmed, multiple=True)))
+                answered(ScriptedAnswer(Basic.Ack(confirmed, multiple=True)))
             for queue, _ in channel.published[before:]:
                 since.pop(queue, None)
                 for others in since.values():
@@ -124,7 +124,7 @@ def test_partitions_take_turns_whichever_has_more_and_keep_their_order(steps: li
 
 
 async def test_every_partition_makes_progress_while_records_come_faster_than_confirms() -> None:
-    writer, channel = writer_of(16), ScriptedChannel()
+    writer, channel = writer_of(16), ConfirmingChannel()
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("kit.log.rabbit_writer.SENDING_MAX", SENDING_MAX)
         await connected(writer, channel)
@@ -133,28 +133,28 @@ async def test_every_partition_makes_progress_while_records_come_faster_than_con
             appends += [asyncio.create_task(writer.append(partition, b"%d" % number)) for partition in range(16)]
             await asyncio.sleep(0)
             answered: Any = writer._answered
-            answered(Answer(Basic.Ack(number + 1, multiple=False)))
+            answered(ScriptedAnswer(Basic.Ack(number + 1, multiple=False)))
         counts = [sum(queue == str(partition) for queue, _ in channel.published) for partition in range(16)]
         assert max(counts) - min(counts) <= SENDING_MAX
-        answered(Answer(Basic.Ack(len(channel.published), multiple=True)))
+        answered(ScriptedAnswer(Basic.Ack(len(channel.published), multiple=True)))
         while len(channel.published) < len(appends):
-            answered(Answer(Basic.Ack(len(channel.published), multiple=True)))
-        answered(Answer(Basic.Ack(len(channel.published), multiple=True)))
+            answered(ScriptedAnswer(Basic.Ack(len(channel.published), multiple=True)))
+        answered(ScriptedAnswer(Basic.Ack(len(channel.published), multiple=True)))
         await asyncio.gather(*appends)
 
 
 async def test_a_record_that_was_taken_is_published_again_whatever_publishing_raises() -> None:
     """`append` raises before it first waits only what it has not taken: its caller gives the number to the next."""
-    writer, channel = writer_of(), ScriptedChannel(broken=True)
+    writer, channel = writer_of(), ConfirmingChannel(broken=True)
     await connected(writer, channel)
     append = asyncio.create_task(writer.append(0, b"taken"))
     await asyncio.sleep(0)
     assert not append.done()
     assert [str(error) for error in channel.failed] == ["RabbitMQ: RuntimeError('a bug')"]
     writer.lost(channel.failed[0])
-    again = ScriptedChannel()
+    again = ConfirmingChannel()
     await connected(writer, again)
     assert again.published == [("0", b"taken")]
     answered: Any = writer._answered
-    answered(Answer(Basic.Ack(1, multiple=False)))
+    answered(ScriptedAnswer(Basic.Ack(1, multiple=False)))
     await append

@@ -26,7 +26,7 @@ def _nothing(_what: str, _done: int, _total: int) -> None:
 
 
 @dataclass(frozen=True)
-class Lake:
+class FilledLake:
     """A folder with a fleet's old readings, and what the catalogue says of its files."""
 
     folder: Path
@@ -38,13 +38,13 @@ class Lake:
 
 
 @pytest.fixture(scope="module")
-def lake(postgres_url: str, tmp_path_factory: pytest.TempPathFactory, seed: int) -> Iterator[Lake]:
+def lake(postgres_url: str, tmp_path_factory: pytest.TempPathFactory, seed: int) -> Iterator[FilledLake]:
     folder = tmp_path_factory.mktemp("lake")
     with fresh_database(postgres_url) as url:
         fill(url, seed)
         move(url, folder, window_days=AFTER_DAYS)
         with psycopg.connect(url) as connection:
-            yield Lake(folder, catalogue(connection))
+            yield FilledLake(folder, catalogue(connection))
 
 
 def flip(path: Path, at: int) -> None:
@@ -53,10 +53,10 @@ def flip(path: Path, at: int) -> None:
     path.write_bytes(octets)
 
 
-def test_a_damaged_file_of_the_lake_is_named_and_comes_into_no_backup(lake: Lake, tmp_path: Path) -> None:
+def test_a_damaged_file_of_the_lake_is_named_and_comes_into_no_backup(lake: FilledLake, tmp_path: Path) -> None:
     copy_lake(lake.opened, lake.files, tmp_path / "whole", _nothing)
     assert sum(path.is_file() for path in (tmp_path / "whole").rglob("*")) == len(lake.files) > 2
-    damaged = Lake(shutil.copytree(lake.folder, tmp_path / "damaged"), lake.files)
+    damaged = FilledLake(shutil.copytree(lake.folder, tmp_path / "damaged"), lake.files)
     victims = [file.path for file in lake.files[:2]]
     for victim in victims:
         flip(damaged.folder / victim, 40)
@@ -69,7 +69,7 @@ def test_a_damaged_file_of_the_lake_is_named_and_comes_into_no_backup(lake: Lake
 
 
 @given(at=st.integers(0, 2**20))
-def test_whatever_rots_in_a_file_is_said_or_costs_no_row(lake: Lake, at: int) -> None:
+def test_whatever_rots_in_a_file_is_said_or_costs_no_row(lake: FilledLake, at: int) -> None:
     file = lake.files[at % len(lake.files)]
     scratch = lake.folder.parent / "scratch"
     place = scratch / file.path
@@ -82,7 +82,7 @@ def test_whatever_rots_in_a_file_is_said_or_costs_no_row(lake: Lake, at: int) ->
         assert file.path in str(error)  # noqa: PT017  # else no row was lost
 
 
-def test_files_that_the_lake_has_otherwise_are_put_back_and_no_other_is_written(lake: Lake, tmp_path: Path) -> None:
+def test_files_that_the_lake_has_otherwise_are_put_back_and_no_other(lake: FilledLake, tmp_path: Path) -> None:
     backup, target = tmp_path / "backup", tmp_path / "target"
     shutil.copytree(lake.folder, backup / LAKE)
     manifest = msgspec.structs.replace(MANIFEST, files=tuple(files_of(backup)))

@@ -27,7 +27,7 @@ def drift(number: int, difference: str, *, behind: bool = False) -> Drift:
 
 
 @dataclass(frozen=True)
-class Charge:
+class ScriptedCharge:
     """What a look at it finds. `kind` fault: figures that stay wrong; lost: an event that never comes; late: one that
     leaves the outbox `published_s` after the first look, and is handled `handled_s` later; revised: billing has each
     revision as the next one is there; racing: figures of two moments, other ones at each look."""
@@ -56,14 +56,14 @@ class Charge:
 
 
 CHARGES = st.builds(
-    Charge,
+    ScriptedCharge,
     st.sampled_from(["fault", "lost", "late", "revised", "racing"]),
     st.floats(0, 200),
     st.floats(0, WITHIN_S - 5),
 )
 
 
-async def followed(charges: Sequence[Charge], *, paused: bool = False) -> tuple[Report, SettledDrifts, float]:
+async def followed(charges: Sequence[ScriptedCharge], *, paused: bool = False) -> tuple[Report, SettledDrifts, float]:
     """The report as it is corrected, the result, and how long it took."""
     clock, looks = ManualClock(), Counter[UUID]()
 
@@ -91,7 +91,7 @@ async def followed(charges: Sequence[Charge], *, paused: bool = False) -> tuple[
 
 
 @given(st.lists(CHARGES, max_size=12), st.booleans())
-async def test_faults_are_found_and_what_is_under_way_is_none(charges: list[Charge], paused: bool) -> None:
+async def test_faults_are_found_and_what_is_under_way_is_none(charges: list[ScriptedCharge], paused: bool) -> None:
     report, settled, took_s = await followed(charges, paused=paused)
     wanted = {at for at, one in enumerate(charges) if one.kind == "fault" or (one.kind == "lost" and not paused)}
     assert sorted(one.subject_id.int for one in settled.wrong) == sorted(wanted)
@@ -103,12 +103,12 @@ async def test_faults_are_found_and_what_is_under_way_is_none(charges: list[Char
 
 async def test_nothing_is_waited_for_where_all_agrees_or_only_events_are_to_come() -> None:
     assert (await followed([]))[2] == 0
-    _, settled, took_s = await followed([Charge("late", 100, 1)])
+    _, settled, took_s = await followed([ScriptedCharge("late", 100, 1)])
     assert (settled, took_s) == (SettledDrifts([], 0, 1), 0)
 
 
 async def test_a_fault_of_figures_is_told_after_a_second_look_and_not_after_a_minute() -> None:
-    assert (await followed([Charge("fault", 0, 0)]))[2] < 5
+    assert (await followed([ScriptedCharge("fault", 0, 0)]))[2] < 5
 
 
 @pytest.mark.parametrize(("paused", "unlisted"), [(False, 7), (True, 2)])

@@ -6,34 +6,22 @@ and bridges, and those of gateways that failed and are dead letters.
 """
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Final, NamedTuple
+from typing import Final
 
-import pika
 from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
-from pika.exceptions import AMQPError, ChannelClosedByBroker
+from pika.exceptions import ChannelClosedByBroker
 
-from kit.errors import Unavailable
+from kit.messaging.blocking import QueueLength, connected, length_of
 from kit.messaging.bus import DEAD_LETTER_QUEUE
 from kit.messaging.rabbit_bus import delay_queue, original_key
-from kit.messaging.rabbit_connection import rabbit_parameters
 from kit.retry import load_retry_policy
-from kit.secrets.text import current
-from kit.secrets.urls import without_secrets
 from voltstream.services import all_services, queue_of
 
 # They go on: what they hold is readings, which the database does not know yet.
 MAY_GO_ON: Final = ("gateway", "bridge")
 _POLL_S: Final = 0.5
+_WHY: Final = "whose events are to be dropped"
 _LATE_S: Final = 2.0  # for a message to go from one queue to another
-
-
-class QueueLength(NamedTuple):
-    """Messages that are ready in a queue, and its consumers, which may have fetched others."""
-
-    ready: int
-    consumers: int
 
 
 def in_the_way(connected: list[str]) -> list[str]:
@@ -70,8 +58,8 @@ def has_events(url: str) -> bool:
 
 
 def _lengths(url: str) -> dict[str, QueueLength]:
-    with _connected(url) as connection:
-        return {queue: _length(connection, queue) for queue in sorted(event_queues())}
+    with connected(url, _WHY) as connection:
+        return {queue: length_of(connection, queue) for queue in sorted(event_queues())}
 
 
 def drop_events(url: str) -> int:
@@ -80,28 +68,18 @@ def drop_events(url: str) -> int:
     ConfigError."""
     pauses_s = _pauses_s()
     until_s = time.monotonic() + max(pauses_s) + _LATE_S
-    with _connected(url) as connection:
-        # Dead letters that stay are unacknowledged until this channel ends, be it that the process dies: then RabbitMQ
+    with connected(url, _WHY) as connection:
+        # Dead letters that stay are unacknowledged until this channel ends, also where the process dies: then RabbitMQ
         # puts them back. It does so 20 times (ATTEMPTS_MAX in kit/retry.py), and the relay takes them in between.
         letters = connection.channel()
         dropped = _purge(connection, letters)
         # These queues are of all alike, and readings may wait in them too.
-        while any(_length(connection, delay_queue(pause_s)).ready for pause_s in pauses_s):
+        while any(length_of(connection, delay_queue(pause_s)).ready for pause_s in pauses_s):
             if time.monotonic() > until_s:
                 break
             connection.sleep(_POLL_S)
             dropped += _purge(connection, letters)
         return dropped + _purge(connection, letters)
-
-
-@contextmanager
-def _connected(url: str) -> Iterator[BlockingConnection]:
-    try:
-        with pika.BlockingConnection(rabbit_parameters(current(url))) as connection:
-            yield connection
-    except (AMQPError, OSError) as error:
-        said = without_secrets(f"{type(error).__name__}: {error}", url)
-        raise Unavailable(f"RabbitMQ does not answer, whose events are to be dropped: {said}") from None
 
 
 def _pauses_s() -> set[float]:
@@ -126,7 +104,7 @@ def _drop_letters(connection: BlockingConnection, letters: BlockingChannel) -> i
     """Drop the dead letters of events, and keep those of readings, unacknowledged by the channel `letters`; how many
     were dropped."""
     kept, dropped = _queues(going_on=True), 0
-    if not _length(connection, DEAD_LETTER_QUEUE).ready:  # or there is no such queue
+    if not length_of(connection, DEAD_LETTER_QUEUE).ready:  # or there is no such queue
         return 0
     while True:
         method, properties, _ = letters.basic_get(DEAD_LETTER_QUEUE)
@@ -135,14 +113,3 @@ def _drop_letters(connection: BlockingConnection, letters: BlockingChannel) -> i
         if original_key(properties.headers, method.routing_key or "") not in kept:
             letters.basic_ack(method.delivery_tag or 0)
             dropped += 1
-
-
-def _length(connection: BlockingConnection, queue: str) -> QueueLength:
-    """Of a queue that is not there both are 0."""
-    channel = connection.channel()
-    try:
-        found = channel.queue_declare(queue, passive=True).method
-    except ChannelClosedByBroker:
-        return QueueLength(0, 0)
-    channel.close()
-    return QueueLength(found.message_count, found.consumer_count)

@@ -141,27 +141,27 @@ def login_of(url: str) -> Iterator[ToolLogin]:
         options = conninfo_to_dict(connection_url(url))
     except psycopg.ProgrammingError as error:
         raise wrong_url(url, error, SETTING) from None
-    told = {name: str(value) for name, value in options.items() if value is not None}
-    password = told.pop("password", None)
+    shown = {name: str(value) for name, value in options.items() if value is not None}
+    password = shown.pop("password", None)
     environment = {} if password is None else {"PGPASSWORD": password}
-    secrets = {name: told.pop(name) for name in [*told] if is_secret_option(name)}
+    secrets = {name: shown.pop(name) for name in [*shown] if is_secret_option(name)}
     if not secrets:
-        yield ToolLogin(make_conninfo(**told), environment, ())
+        yield ToolLogin(make_conninfo(**shown), environment, ())
         return
     file = os.memfd_create(_SERVICE)
     try:
-        os.write(file, _service(secrets, told).encode())
+        os.write(file, _service(secrets, shown).encode())
         environment["PGSERVICEFILE"] = f"/proc/self/fd/{file}"
-        yield ToolLogin(make_conninfo(**told, service=_SERVICE), environment, (file,))
+        yield ToolLogin(make_conninfo(**shown, service=_SERVICE), environment, (file,))
     finally:
         os.close(file)
 
 
-def _service(secrets: dict[str, str], told: dict[str, str]) -> str:
+def _service(secrets: dict[str, str], shown: dict[str, str]) -> str:
     """A service file of libpq. It has no way to quote a value."""
     lines = [f"{name}={value}" for name, value in secrets.items()]
     for name, line in zip(secrets, lines, strict=True):
-        if "service" in told or os.environ.get("PGSERVICE"):
+        if "service" in shown or os.environ.get("PGSERVICE"):
             raise BackupFailed(f"{SETTING}: has {name} beside a service: write {name} into the file of that service")
         if line != line.rstrip(_BLANKS) or "\n" in line or len(line.encode()) > _SERVICE_LINE_BYTES_MAX:
             raise BackupFailed(

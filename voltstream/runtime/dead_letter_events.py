@@ -7,7 +7,7 @@ import msgspec
 
 from kit.clock import Clock, format_rfc3339
 from kit.messaging.bus import EVENT_ID, Announce, FailedMessage, Message
-from kit.messaging.messages import ERROR_CHARS_MAX
+from kit.messaging.messages import header_text
 from schemas.events import EventFailed, EventMetadata, envelope_of
 from schemas.topics import EVENT_FAILED
 
@@ -34,7 +34,7 @@ def dead_letter_event_factory(clock: Clock) -> Announce:
             event_id=metadata.event_id if metadata else _uuid(message.headers.get(EVENT_ID, "")),
             event_type=metadata.type if metadata else message.routing_key,
             attempts=message.attempt,
-            error=failed.error[:ERROR_CHARS_MAX],
+            error=header_text(failed.error),
         )
         event_id = uuid5(failed.letter_id, EVENT_FAILED)
         envelope = envelope_of(
