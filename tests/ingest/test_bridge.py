@@ -235,6 +235,18 @@ class RefusedProducer:
         return refused
 
 
+def started(rabbitmq_url: str, kafka_url: str, name: str) -> tuple[RabbitLogWriter, Bridge, CollectorRegistry]:
+    """A writer at work on two partitions of that name, and a bridge to be run, with its metrics."""
+
+    def queue_of(partition: int) -> str:
+        return f"t_{name}_{partition}"
+
+    registry, writer = CollectorRegistry(), RabbitLogWriter(rabbitmq_url, 2, queue_of)
+    writer.start()
+    bridge = Bridge(rabbitmq_url, kafka_url, 2, BridgeMetrics(registry), topic=f"t.{name}", queue_of=queue_of)
+    return writer, bridge, registry
+
+
 def publish_one(rabbitmq_url: str, queue: str) -> None:
     with BlockingConnection(URLParameters(rabbitmq_url)) as connection:
         connection.channel().basic_publish("", queue, b"one that is dead")
@@ -261,12 +273,8 @@ async def test_frames_that_kafka_refuses_again_and_again_are_not_dead_and_arrive
         lambda url, linger_ms: RefusedProducer(idempotent_producer(url, linger_ms=linger_ms), refuses),
     )
     monkeypatch.setattr("ingest.bridge.QUEUE_LOOK_S", 0.05)
-    registry = CollectorRegistry()
-    queue_of = lambda partition: f"t_{name}_{partition}"  # noqa: E731  # one line, as a writer takes it
-    writer = RabbitLogWriter(rabbitmq_url, 2, queue_of)
-    bridge = Bridge(rabbitmq_url, kafka_url, 2, BridgeMetrics(registry), topic=f"t.{name}", queue_of=queue_of)
+    writer, bridge, registry = started(rabbitmq_url, kafka_url, name)
     running = asyncio.create_task(bridge.run())
-    writer.start()
 
     def of(metric: str, partition: int) -> float:
         return registry.get_sample_value(metric, {"partition": str(partition)}) or 0.0
@@ -303,12 +311,8 @@ async def test_a_partition_that_kafka_refuses_holds_up_no_other(
         lambda url, linger_ms: RefusedProducer(idempotent_producer(url, linger_ms=linger_ms), refuses),
     )
     monkeypatch.setattr("ingest.bridge.DRAIN_TIMEOUT_S", 0.0)
-    registry = CollectorRegistry()
-    queue_of = lambda partition: f"t_{name}_{partition}"  # noqa: E731  # one line, as a writer takes it
-    writer = RabbitLogWriter(rabbitmq_url, 2, queue_of)
-    bridge = Bridge(rabbitmq_url, kafka_url, 2, BridgeMetrics(registry), topic=f"t.{name}", queue_of=queue_of)
+    writer, bridge, registry = started(rabbitmq_url, kafka_url, name)
     running = asyncio.create_task(bridge.run())
-    writer.start()
 
     def of(metric: str, partition: int) -> float:
         return registry.get_sample_value(metric, {"partition": str(partition)}) or 0.0

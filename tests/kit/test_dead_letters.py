@@ -10,30 +10,22 @@ import psycopg
 import pytest
 from prometheus_client import CollectorRegistry
 
-from kit.database.migrations import migrate, standard_tables
-from kit.database.postgres import Database, open_database
-from kit.database.roles import Grant, ensure_roles
+from kit.database.postgres import Database
 from kit.errors import Unprocessable
 from kit.messaging.bus import ATTEMPTS, DEAD_LETTERS, DIRECT, EVENT_ID, LETTER_ID, REPLAYS, Bus, InProcessBus, Message
-from kit.messaging.dead_letters import MIGRATIONS, RETENTION, SCHEMA, DeadLetterMetrics, DeadLetterStore
+from kit.messaging.dead_letters import RETENTION, SCHEMA, DeadLetterMetrics, DeadLetterStore
 from kit.messaging.outbox import Relay, RelayMetrics
 from kit.messaging.rabbit_bus import RabbitBus
-from kit.retry import RetryPolicy
+from tests.kit.letters_database import POLICY, letters_database
 from tests.serving import ended
 from tests.waiting import eventually
-
-ROLE = "letters_test"
-POLICY = RetryPolicy.model_validate({"default": {"first_s": 0.01, "ceiling_s": 0.02, "attempts_max": 2}})
 
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     """With the schema `events`, as its role."""
-    migrate(database_url, [standard_tables(SCHEMA), MIGRATIONS])
-    ensure_roles(database_url, [Grant(ROLE, SCHEMA)])
-    opened = await open_database(database_url, name="events", role=ROLE, connections_max=4)
-    yield opened
-    await opened.close()
+    async with letters_database(database_url) as opened:
+        yield opened
 
 
 @pytest.fixture

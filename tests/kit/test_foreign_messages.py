@@ -10,11 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit.database.migrations import migrate, standard_tables
-from kit.database.postgres import Database, open_database
-from kit.database.roles import Grant, ensure_roles
+from kit.database.postgres import Database
 from kit.errors import Unavailable, Unprocessable
-from kit.messaging.dead_letters import MIGRATIONS, SCHEMA, DeadLetterStore
+from kit.messaging.dead_letters import DeadLetterStore
 from kit.messaging.messages import (
     ATTEMPTS,
     DIRECT,
@@ -29,11 +27,9 @@ from kit.messaging.messages import (
 )
 from kit.messaging.rabbit_bus import RabbitBus
 from kit.messaging.rabbit_connection import Connection, ConnectionListener, Rabbit
-from kit.retry import RetryPolicy
+from tests.kit.letters_database import POLICY, letters_database
 from tests.waiting import eventually
 
-ROLE = "letters_test"
-POLICY = RetryPolicy.model_validate({"default": {"first_s": 0.01, "ceiling_s": 0.02, "attempts_max": 2}})
 VALUES = st.one_of(
     st.text(max_size=700),
     st.integers(),
@@ -70,11 +66,8 @@ def test_letters_of_two_events_are_two_though_their_ids_were_cut(event_id: str, 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     """With the schema `events`, as its role."""
-    migrate(database_url, [standard_tables(SCHEMA), MIGRATIONS])
-    ensure_roles(database_url, [Grant(ROLE, SCHEMA)])
-    opened = await open_database(database_url, name="events", role=ROLE, connections_max=4)
-    yield opened
-    await opened.close()
+    async with letters_database(database_url) as opened:
+        yield opened
 
 
 @pytest.fixture
